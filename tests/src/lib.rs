@@ -1,1 +1,17 @@
-//! placeholder
+//! The harness of the suite: what the rings `tests/host` and `tests/e2e` stand on.
+//!
+//! [`sandboxed`] gives a test namespaces of its own and takes everything away after it, whatever became of it. The other
+//! modules run programs, ask the kernel, wait, and make root file systems and images. Nothing here knows what a
+//! right answer is: that stands in the tests.
+
+pub mod ask;
+pub mod images;
+pub mod leftovers;
+pub mod program;
+pub mod registry;
+pub mod rootfs;
+pub mod sandbox;
+
+pub use ask::eventually;
+pub use program::{Run, run};
+pub use sandbox::{Sandbox, sandboxed};

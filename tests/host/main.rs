@@ -1,0 +1,1 @@
+//! The host ring: `evenkeel-host` against the real kernel, each test in namespaces of its own.

@@ -1,0 +1,1 @@
+//! Images for tests, in every form that evenkeel takes.

@@ -1,0 +1,96 @@
+//! Programs: where the built ones lie, and how one is run to its end.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Finds a program of the workspace beside the running test.
+pub fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the running program's own path");
+    let deps = test.parent().expect("a program lies in a directory");
+    let directory = if deps.ends_with("deps") { deps.parent().unwrap_or(deps) } else { deps };
+    let path = directory.join(name);
+    assert!(path.exists(), "{} is not there: run `cargo build --workspace` first", path.display());
+    path
+}
+
+/// Runs a command to its end and keeps what it said.
+pub fn run(command: &mut Command) -> Run {
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => panic!("{command:?} does not start: {error}"),
+    };
+    Run {
+        command: format!("{command:?}"),
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs a line of shell and requires success.
+pub fn sh(line: &str) -> Run {
+    run(Command::new("sh").args(["-ec", line])).expect_code(0)
+}
+
+/// Runs a program in a network namespace given by its path.
+pub fn run_in(netns: &Path, program: &[&str]) -> Run {
+    let mut option = std::ffi::OsString::from("--net=");
+    option.push(netns);
+    run(Command::new("nsenter").arg(option).arg("--").args(program))
+}
+
+/// What came of a command.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub command: String,
+    /// `None` where a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// Requires an exit status.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Run {
+        assert!(self.code == Some(code), "expected exit status {code}\n{self}");
+        self
+    }
+
+    /// Requires a text in the standard output.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Run {
+        assert!(self.stdout.contains(text), "expected `{text}` on the standard output\n{self}");
+        self
+    }
+
+    /// Requires a text in the standard error output.
+    #[track_caller]
+    pub fn complains(self, text: &str) -> Run {
+        assert!(self.stderr.contains(text), "expected `{text}` on the standard error output\n{self}");
+        self
+    }
+
+    /// Reads the standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        match serde_json::from_str(&self.stdout) {
+            Ok(value) => value,
+            Err(error) => panic!("not JSON: {error}\n{self}"),
+        }
+    }
+
+    pub fn succeeded(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.code.map_or("ended by a signal".to_owned(), |code| format!("exit status {code}"));
+        write!(f, "$ {}\n{code}\n--- stdout\n{}--- stderr\n{}", self.command, self.stdout, self.stderr)
+    }
+}
