@@ -1,1 +1,7 @@
-//! p
+//! The program `evenkeel`: its verbs, the agent's loop, and what they remember.
+//!
+//! Stages do the work: `evenkeel-manifests` loads, `evenkeel-plan` decides, `evenkeel-host` looks and acts. Here they are
+//! put together, triggered and reported. Nothing here speaks to the kernel about networks, images or containers by itself.
+
+pub mod ledger;
+pub mod lock;

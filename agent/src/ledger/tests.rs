@@ -1,0 +1,265 @@
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use evenkeel_host::Paths;
+use evenkeel_plan::{Override, Source};
+use evenkeel_schema::{Key, Prune};
+use serde_json::json;
+
+use super::*;
+
+fn paths(directory: &Path) -> Paths {
+    Paths::new(directory.join("root"), directory.join("run"))
+}
+
+fn key(text: &str) -> Key {
+    text.parse().unwrap()
+}
+
+fn volume(mode: &str) -> serde_json::Value {
+    json!({"metadata": {"name": "data"}, "spec": {"owner": "0:0", "mode": mode}, "policy": {"prune": "delete"}})
+}
+
+#[test]
+fn an_object_goes_through_its_life() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    let ledger = Ledger::open(&paths).unwrap();
+    let data = key("volume/data");
+    ledger.begin(&data, &volume("0755"), Some(Path::new("a/v.yaml"))).unwrap();
+    let entry = ledger.entries().unwrap().remove(&data).unwrap();
+    assert_eq!((entry.state, entry.applied), (EntryState::Applying, None));
+    assert_eq!(entry.policy.prune, Some(Prune::Delete));
+    assert_eq!(entry.file.as_deref(), Some(Path::new("a/v.yaml")));
+
+    ledger.applied(&data).unwrap();
+    ledger.begin(&data, &volume("0700"), None).unwrap();
+    drop(ledger);
+    let ledger = Ledger::open(&paths).unwrap();
+    let entry = ledger.entries().unwrap().remove(&data).unwrap();
+    assert_eq!(entry.object, volume("0700"));
+    assert_eq!(entry.applied, Some(volume("0755")), "the manifest applied last is kept beside the one begun");
+
+    ledger.begin_delete(&data).unwrap();
+    assert_eq!(ledger.entries().unwrap()[&data].state, EntryState::Deleting);
+    assert!(ledger.last_applied().unwrap().is_empty(), "what is being deleted is no longer desired");
+    ledger.forget(&data).unwrap();
+    assert!(ledger.entries().unwrap().is_empty());
+}
+
+#[test]
+fn last_applied_gives_objects_with_file_and_revision() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&paths(directory.path())).unwrap();
+    ledger.begin(&key("volume/data"), &volume("0750"), Some(Path::new("v.yaml"))).unwrap();
+    ledger.applied(&key("volume/data")).unwrap();
+    ledger.set_source(&Source { path: "/etc/x".into(), revision: "3f2a9c1".to_owned() }).unwrap();
+    let desired = ledger.last_applied().unwrap();
+    assert_eq!(desired.volumes["data"].spec.mode.to_string(), "0750");
+    assert_eq!(desired.files[&key("volume/data")], Path::new("v.yaml"));
+    assert_eq!(desired.source, Source { path: "".into(), revision: "3f2a9c1".to_owned() });
+    assert_eq!(ledger.source().unwrap().unwrap().path, Path::new("/etc/x"));
+}
+
+#[test]
+fn leases_and_overrides_survive() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    let ledger = Ledger::open(&paths).unwrap();
+    let (web, net) = ("web".parse().unwrap(), "net".parse().unwrap());
+    let addresses = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<BTreeSet<_>>();
+    ledger.lease(&web, &net, &addresses(&["10.0.0.2", "10.0.0.3"])).unwrap();
+    ledger.lease(&web, &net, &addresses(&["10.0.0.4", "fd00::4"])).unwrap();
+    ledger.set_override(&web, &Override { since: "2026-01-01T00:00:00Z".to_owned() }).unwrap();
+    ledger.set_override(&web, &Override { since: "2027-01-01T00:00:00Z".to_owned() }).unwrap();
+    drop(ledger);
+    let ledger = Ledger::open(&paths).unwrap();
+    assert_eq!(ledger.leases().unwrap()["web"]["net"], addresses(&["10.0.0.4", "fd00::4"]));
+    assert_eq!(ledger.overrides().unwrap()["web"].since, "2026-01-01T00:00:00Z", "the first stop's time stands");
+    ledger.release(&web).unwrap();
+    ledger.clear_override(&web).unwrap();
+    assert!(ledger.leases().unwrap().is_empty() && ledger.overrides().unwrap().is_empty());
+}
+
+#[test]
+fn looking_creates_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    assert!(Ledger::open_read_only(&paths).unwrap().is_none());
+    assert!(!paths.root().exists());
+}
+
+#[test]
+fn looking_beside_a_writer_sees_what_is_committed_and_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    let writer = Ledger::open(&paths).unwrap();
+    let reader = Ledger::open_read_only(&paths).unwrap().unwrap();
+    writer.begin(&key("volume/data"), &volume("0755"), None).unwrap();
+    assert_eq!(reader.entries().unwrap().len(), 1);
+    assert!(matches!(reader.forget(&key("volume/data")), Err(LedgerError::Write { .. })));
+    assert_eq!(writer.entries().unwrap().len(), 1);
+}
+
+#[test]
+fn a_newer_version_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    drop(Ledger::open(&paths).unwrap());
+    let connection = rusqlite::Connection::open(paths.database()).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    for error in [Ledger::open(&paths).unwrap_err(), Ledger::open_read_only(&paths).unwrap_err()] {
+        let wanted =
+            format!("the ledger {} has version 99; this release knows versions up to 1", paths.database().display());
+        assert_eq!(error.to_string(), wanted);
+    }
+}
+
+#[test]
+fn a_damaged_file_is_named_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    std::fs::create_dir_all(paths.root()).unwrap();
+    std::fs::write(paths.database(), b"this is not a database, whatever its name says; it is a text of a few bytes")
+        .unwrap();
+    let before = std::fs::read(paths.database()).unwrap();
+    for error in [Ledger::open(&paths).unwrap_err(), Ledger::open_read_only(&paths).unwrap_err()] {
+        assert!(matches!(&error, LedgerError::Corrupt { path, .. } if *path == paths.database()), "{error:?}");
+        assert!(error.to_string().contains(paths.database().to_str().unwrap()), "{error}");
+    }
+    assert_eq!(std::fs::read(paths.database()).unwrap(), before);
+}
+
+#[test]
+fn a_damaged_page_is_found_before_anything_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    let ledger = Ledger::open(&paths).unwrap();
+    for number in 0..200 {
+        ledger.begin(&key(&format!("volume/v{number}")), &volume("0755"), None).unwrap();
+    }
+    drop(ledger);
+    let mut bytes = std::fs::read(paths.database()).unwrap();
+    let end = bytes.len();
+    assert!(end > 5 * 4096, "too small a file for this test: {end}");
+    bytes[4096..end].fill(0xa5);
+    std::fs::write(paths.database(), &bytes).unwrap();
+    assert!(matches!(Ledger::open(&paths), Err(LedgerError::Corrupt { .. })));
+    assert_eq!(std::fs::read(paths.database()).unwrap(), bytes);
+}
+
+#[test]
+fn another_programs_database_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    std::fs::create_dir_all(paths.root()).unwrap();
+    rusqlite::Connection::open(paths.database()).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    assert!(matches!(Ledger::open(&paths), Err(LedgerError::NotALedger { .. })));
+}
+
+#[test]
+fn drift_is_opened_once_and_closed_when_it_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&paths(directory.path())).unwrap();
+    let seen = |subject: &str, desired: Option<&str>| Seen {
+        subject: subject.to_owned(),
+        field: "shim.routes".to_owned(),
+        desired: desired.map(str::to_owned),
+        observed: None,
+    };
+    let (route, other) = (seen("network/a", Some("10.0.36.192/27")), seen("network/b", None));
+    let none = BTreeSet::new();
+    let both = BTreeSet::from([route.clone(), other.clone()]);
+    let first = ledger.record_drift(&both, &none, "t1").unwrap();
+    assert_eq!((first.opened.len(), first.closed.len()), (2, 0));
+    assert_eq!(ledger.record_drift(&both, &none, "t2").unwrap(), DriftChanges::default());
+    let blind = BTreeSet::from(["network/b".to_owned()]);
+    let second = ledger.record_drift(&BTreeSet::new(), &blind, "t3").unwrap();
+    let closed = DriftRecord { seen: route, since: "t1".to_owned(), until: Some("t3".to_owned()) };
+    assert_eq!(second.closed, std::slice::from_ref(&closed));
+    let open = DriftRecord { seen: other, since: "t1".to_owned(), until: None };
+    assert_eq!(ledger.open_drift().unwrap(), std::slice::from_ref(&open), "what cannot be seen is not called repaired");
+    assert_eq!(ledger.history(10).unwrap(), [open, closed]);
+}
+
+#[test]
+fn history_is_bounded() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&paths(directory.path())).unwrap();
+    let many = |round: usize| {
+        let one =
+            |n| Seen { subject: format!("volume/v{n}"), field: format!("{round}"), desired: None, observed: None };
+        (0..4_000).map(one).collect::<BTreeSet<_>>()
+    };
+    for round in 0..4 {
+        ledger.record_drift(&many(round), &BTreeSet::new(), "t").unwrap();
+    }
+    ledger.record_drift(&BTreeSet::new(), &BTreeSet::new(), "t").unwrap();
+    assert_eq!(ledger.history(100_000).unwrap().len(), 10_000);
+}
+
+const CHILD_ROOT: &str = "EVENKEEL_TEST_LEDGER";
+
+/// Runs `child_writes` below in a process of its own, which says each number once it is committed.
+fn writer(directory: &Path, name: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "ledger::tests::child_writes", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(CHILD_ROOT, directory)
+        .env("EVENKEEL_TEST_NAME", name)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+#[ignore = "the child process of the two tests below"]
+fn child_writes() {
+    let directory = std::env::var_os(CHILD_ROOT).unwrap();
+    let name = std::env::var("EVENKEEL_TEST_NAME").unwrap();
+    let ledger = Ledger::open(&paths(Path::new(&directory))).unwrap();
+    for number in 0..50 {
+        let key = key(&format!("volume/{name}-{number}"));
+        ledger.begin(&key, &volume("0755"), None).unwrap();
+        ledger.applied(&key).unwrap();
+        println!("\ncommitted {number}");
+    }
+}
+
+#[test]
+fn several_processes_open_and_write_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let children: Vec<Child> = ["a", "b", "c", "d"].map(|name| writer(directory.path(), name)).into();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    let entries = Ledger::open(&paths(directory.path())).unwrap().entries().unwrap();
+    assert_eq!(entries.len(), 200);
+    assert!(entries.values().all(|entry| entry.state == EntryState::Applied));
+}
+
+#[test]
+fn a_writer_killed_loses_nothing_it_had_committed() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..5 {
+        let name = format!("r{round}");
+        let mut child = writer(directory.path(), &name);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut committed = BTreeSet::new();
+        while committed.len() < 7 {
+            let line = lines.next().expect("the child ended early").unwrap();
+            if let Some(number) = line.strip_prefix("committed ") {
+                committed.insert(format!("volume/{name}-{number}"));
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let entries = Ledger::open(&paths(directory.path())).unwrap().entries().unwrap();
+        for key_text in committed {
+            assert_eq!(entries[&key(&key_text)].state, EntryState::Applied, "{key_text}");
+        }
+    }
+}

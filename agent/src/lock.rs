@@ -1,0 +1,109 @@
+//! The lock of a root: whoever changes it, the agent or an `apply` of its own, holds it, and only one can.
+//!
+//! It is flock(2) on a file that stays, so that a holder that is killed leaves nothing to clean up. The text in the
+//! file, the holder's pid and verb, is for the message to whoever comes second and is never trusted for more.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use evenkeel_host::Paths;
+use serde::{Deserialize, Serialize};
+
+#[cfg(test)]
+mod tests;
+
+/// How long a lock may be held before it counts as held.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The right to change a root, until it is dropped.
+#[derive(Debug)]
+pub struct RootLock {
+    // Closed on drop, which releases the lock; close-on-exec, as all files std opens, so that no child keeps it.
+    _file: File,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Holder {
+    pub pid: u32,
+    /// The verb it runs: `run`, `apply`.
+    pub verb: String,
+}
+
+/// Says why a root cannot be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("{} is in use by `evenkeel {}`, process {}", root.display(), holder.verb, holder.pid)]
+    Held { root: PathBuf, holder: Holder },
+    /// Held by someone who has not yet written who he is.
+    #[error("{} is in use by another process", root.display())]
+    HeldByUnknown { root: PathBuf },
+    #[error("cannot create the state directory {}", path.display())]
+    Directory { path: PathBuf, source: std::io::Error },
+    #[error("cannot lock {}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+}
+
+impl RootLock {
+    /// Takes the lock for a verb, or says who holds it. Waits no longer than an instant.
+    pub fn acquire(paths: &Paths, verb: &str) -> Result<RootLock, LockError> {
+        let root = paths.root();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(root)
+            .map_err(|source| LockError::Directory { path: root.to_owned(), source })?;
+        let path = paths.lock();
+        let failed = |source| LockError::File { path: path.clone(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        let started = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // `holder` takes a shared lock for an instant: that is nobody's claim.
+                Err(TryLockError::WouldBlock) if started.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 20),
+                Err(TryLockError::WouldBlock) => return Err(held(root, &mut file)),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+        let holder = Holder { pid: std::process::id(), verb: verb.to_owned() };
+        let text = serde_json::to_vec(&holder).map_err(|error| failed(error.into()))?;
+        file.set_len(0).and_then(|()| file.write_all(&text)).map_err(failed)?;
+        Ok(RootLock { _file: file })
+    }
+}
+
+/// Tells who holds the lock of a root; `None` where nobody does.
+pub fn holder(paths: &Paths) -> Option<Holder> {
+    let mut file = File::open(paths.lock()).ok()?;
+    // A shared lock is refused only while someone holds the exclusive one; it is gone again with `file`.
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => read(&mut file),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
+fn held(root: &Path, file: &mut File) -> LockError {
+    match read(file) {
+        Some(holder) => LockError::Held { root: root.to_owned(), holder },
+        None => LockError::HeldByUnknown { root: root.to_owned() },
+    }
+}
+
+fn read(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
