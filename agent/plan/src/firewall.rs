@@ -42,6 +42,8 @@ pub struct PublishedPort {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObservedFirewall {
+    /// Every bridge that the table knows, `FirewallNetwork::bridge` of all networks.
+    pub bridges: BTreeSet<String>,
     /// Subnets that are masqueraded.
     pub nat: BTreeSet<IpNet>,
     /// Bridges that are cut off.

@@ -40,6 +40,18 @@ pub fn endpoint_mac(instance: &str, container: &Name, network: &Name) -> MacAddr
     MacAddress([(a & 0xfc) | 0x02, b, c, d, e, f])
 }
 
+/// Names a network's own link until it bears our mark: it is made under this name, marked, then renamed, so that no
+/// unmarked link of the final name is ever ours.
+pub fn interim_link(instance: &str, network: &Name) -> String {
+    format!("ekn{:011x}", hash(&[instance, network.as_str(), "interim"]) & 0xfff_ffff_ffff)
+}
+
+/// Derives a locally administered hardware address for a network's own link, bridge or host shim.
+pub fn network_mac(instance: &str, network: &Name) -> MacAddress {
+    let [_, _, a, b, c, d, e, f] = hash(&[instance, network.as_str(), "own mac"]).to_be_bytes();
+    MacAddress([(a & 0xfc) | 0x02, b, c, d, e, f])
+}
+
 /// Gives a subnet's gateway: stated, or a bridge's own first address.
 pub fn gateway(subnet: &Subnet, driver: Driver) -> Option<IpAddr> {
     let first = || match subnet.subnet {
