@@ -55,16 +55,54 @@ impl EntryState {
 impl Ledger {
     /// Notes that an object is about to be made or changed. Keeps the manifest applied last beside the new one.
     pub fn begin(&self, key: &Key, object: &Value, file: Option<&Path>) -> Result<(), LedgerError> {
-        let intended =
-            serde_json::to_string(object).map_err(|source| LedgerError::Encode { object: key.to_string(), source })?;
+        self.begin_all(&[(key.clone(), object.clone(), file.map(Path::to_owned))])
+    }
+
+    /// Notes, in one transaction, that all of these objects are about to be made or changed.
+    pub fn begin_all(&self, objects: &[(Key, Value, Option<PathBuf>)]) -> Result<(), LedgerError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let encoded = objects
+            .iter()
+            .map(|(key, object, file)| Ok((key.to_string(), encode(key, object)?, file)))
+            .collect::<Result<Vec<_>, LedgerError>>()?;
+        self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO objects (key, state, intended, file) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (key) DO UPDATE SET state = ?2, intended = ?3, file = ?4",
+            )?;
+            for (key, object, file) in &encoded {
+                let file = file.as_deref().map(|file| file.as_os_str().as_bytes());
+                statement.execute(params![key, EntryState::Applying.as_str(), object, file])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes over the manifest of an object that is in sync with it already. Writes only where that is news.
+    pub fn refresh(&self, key: &Key, object: &Value, file: Option<&Path>) -> Result<(), LedgerError> {
+        let object = encode(key, object)?;
         let file = file.map(|file| file.as_os_str().as_bytes());
+        let values = params![key.to_string(), EntryState::Applied.as_str(), object, file];
+        let known = self.read(|transaction| {
+            transaction
+                .prepare_cached(
+                    "SELECT 1 FROM objects
+                     WHERE key = ?1 AND state = ?2 AND intended = ?3 AND applied = ?3 AND file IS ?4",
+                )?
+                .exists(values)
+        })?;
+        if known {
+            return Ok(());
+        }
         self.write(|transaction| {
             transaction
                 .prepare_cached(
-                    "INSERT INTO objects (key, state, intended, file) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT (key) DO UPDATE SET state = ?2, intended = ?3, file = ?4",
+                    "INSERT INTO objects (key, state, intended, applied, file) VALUES (?1, ?2, ?3, ?3, ?4)
+                     ON CONFLICT (key) DO UPDATE SET state = ?2, intended = ?3, applied = ?3, file = ?4",
                 )?
-                .execute(params![key.to_string(), EntryState::Applying.as_str(), intended, file])?;
+                .execute(values)?;
             Ok(())
         })
     }
@@ -191,4 +229,8 @@ impl Ledger {
                 .optional()
         })
     }
+}
+
+fn encode(key: &Key, object: &Value) -> Result<String, LedgerError> {
+    serde_json::to_string(object).map_err(|source| LedgerError::Encode { object: key.to_string(), source })
 }

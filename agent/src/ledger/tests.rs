@@ -50,6 +50,19 @@ fn an_object_goes_through_its_life() {
 }
 
 #[test]
+fn an_object_in_sync_takes_over_its_new_manifest() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&paths(directory.path())).unwrap();
+    let data = key("volume/data");
+    ledger.begin_all(&[(data.clone(), volume("0755"), None)]).unwrap();
+    ledger.applied(&data).unwrap();
+    ledger.refresh(&data, &volume("0700"), Some(Path::new("moved.yaml"))).unwrap();
+    let entry = ledger.entries().unwrap().remove(&data).unwrap();
+    assert_eq!((entry.state, entry.applied), (EntryState::Applied, Some(volume("0700"))));
+    assert_eq!(entry.file.as_deref(), Some(Path::new("moved.yaml")));
+}
+
+#[test]
 fn last_applied_gives_objects_with_file_and_revision() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
