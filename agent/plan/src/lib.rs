@@ -4,19 +4,23 @@
 //! a test enforce. `plan`, `diff`, `drift`, `apply` and the agent's loop all call the same [`plan`]; a drift report
 //! is a plan that nobody executed.
 
+mod capability;
 mod desired;
 mod drift;
 mod endpoint;
 mod firewall;
+mod hosts;
 mod link;
 mod observed;
 mod report;
 mod step;
 
+pub use capability::*;
 pub use desired::*;
 pub use drift::*;
 pub use endpoint::*;
 pub use firewall::*;
+pub use hosts::Hosts;
 pub use link::*;
 pub use observed::*;
 pub use report::*;

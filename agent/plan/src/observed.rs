@@ -222,6 +222,8 @@ pub struct ObservedInterface {
     pub gateways: BTreeSet<IpAddr>,
     /// The bridge that its host end is a port of, for a veth pair.
     pub bridge: Option<String>,
+    /// The link of the host below a macvlan link; `None` where it is not known.
+    pub parent: Option<String>,
 }
 
 /// Limits as the cgroup files have them.
@@ -243,7 +245,8 @@ pub struct ObservedProcess {
     /// The bounding set, bit by capability number.
     pub capability_bounding_set: u64,
     pub readonly_rootfs: bool,
-    /// Mount points below `/` in its mount namespace.
+    /// Mount points below `/` in its mount namespace. A target of the manifest that leads through a symbolic link of the
+    /// image is listed by its name in the manifest too; one whose source was deleted (`//deleted`) is not listed.
     pub mount_points: BTreeSet<String>,
     pub hostname: String,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use evenkeel_schema::{Condition, Key, Name};
 use serde::{Deserialize, Serialize};
 
-use crate::{Drift, Endpoint, Firewall, Remedy};
+use crate::{Drift, Endpoint, Firewall, Hosts, Remedy};
 
 /// What is to be done to one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,8 +96,8 @@ pub struct Plan {
     pub firewall: Firewall,
     /// Whether the kernel's table differs from it.
     pub firewall_differs: bool,
-    /// Every desired container's hosts file beyond loopback: names by address.
-    pub hosts: BTreeMap<Name, BTreeMap<std::net::IpAddr, BTreeSet<String>>>,
+    /// Every desired container's hosts file beyond loopback.
+    pub hosts: Hosts,
 }
 
 impl Plan {
