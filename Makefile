@@ -1,0 +1,60 @@
+# Everything from a clean clone, as root on Debian 12 or 13 with Rust: `make test`, `make demo`.
+# One profile (dev) serves tests, demo and lint, so that nothing is built twice; `make build` is for installing.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+
+# What the program needs at run time, what it is built with, and what the suite asks and compares with.
+PACKAGES := \
+	nftables iproute2 \
+	gcc libc6-dev libseccomp-dev make pkg-config ca-certificates git \
+	apache2-utils busybox-static docker-registry openssl procps runc skopeo util-linux
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build install programs test lint demo bench deny clean
+
+help: ## Show what there is to make
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## Install the Debian packages that are missing
+	@missing=$$(for package in $(PACKAGES); do \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	if [ -n "$$missing" ]; then \
+		set -e; export DEBIAN_FRONTEND=noninteractive; echo "installing:" $$missing; \
+		apt-get update -q; apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+
+build: deps ## Build the programs for installing, in target/release
+	$(CARGO) build --release --locked --package evenkeel --package evenkeel-shim
+
+install: build ## Install programs and systemd unit below PREFIX (/usr/local)
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/evenkeel
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/evenkeel-shim
+
+programs: deps
+	$(CARGO) build --workspace --locked
+
+# Cargo's own runner does where nextest is not installed. The comparison with what was there before comes last and is
+# silent where nothing is left.
+test: programs ## Run the whole suite (as root), then look for leftovers
+	@target/debug/evenkeel-test-leftovers --before target/before-tests
+	@if $(CARGO) nextest --version >/dev/null 2>&1; \
+		then $(CARGO) nextest run --workspace --locked; \
+		else $(CARGO) test --workspace --locked; fi; \
+	status=$$?; target/debug/evenkeel-test-leftovers --check target/before-tests || status=1; exit $$status
+
+lint: deps ## Check format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+demo: programs ## Show it: a page from a container, a drift found and repaired; touches nothing of the host
+	@examples/quickstart/demo.sh target/debug/evenkeel
+
+bench: build ## Print ratios beside its peers
+	$(CARGO) bench --package evenkeel-tests
+
+deny: ## Check licences and advisories of the dependencies (needs cargo-deny)
+	$(CARGO) deny check
+
+clean: ## Remove what was built
+	$(CARGO) clean
