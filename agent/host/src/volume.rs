@@ -1,1 +1,88 @@
-//! v
+//! Volumes: directories under the state directory, with the owner and mode that their manifest states.
+//!
+//! Only the directory itself is looked at and changed; what lies in it belongs to the containers. Bind mounts and
+//! tmpfs are mounts of a container, not volumes: they are `container`'s.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use evenkeel_plan::{ObservedVolume, Sight};
+use evenkeel_schema::{Mode, Name, Owner, VolumeSpec};
+
+use crate::Paths;
+
+/// What went wrong with a volume's directory.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    #[error("volume {name}: cannot {deed} {}", path.display())]
+    Directory { name: Name, deed: &'static str, path: PathBuf, source: io::Error },
+    #[error("volume {name}: {} is not a directory; move it away first", path.display())]
+    NotADirectory { name: Name, path: PathBuf },
+}
+
+/// Looks at a volume's directory without following a symbolic link in its place.
+pub fn observe(paths: &Paths, name: &Name) -> Sight<ObservedVolume> {
+    let path = paths.volume(name);
+    match fs::symlink_metadata(&path) {
+        Ok(metadata) => Sight::Found {
+            observed: ObservedVolume {
+                directory: metadata.is_dir(),
+                owner: Owner { uid: metadata.uid(), gid: metadata.gid() },
+                mode: Mode(metadata.mode() & 0o7777),
+                path,
+            },
+            owned: true,
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Sight::Absent,
+        Err(error) => Sight::Unreadable(format!("{}: {error}", path.display())),
+    }
+}
+
+/// Makes the directory where it is missing, and gives it the owner and mode stated.
+///
+/// # Errors
+/// Names the volume and the path; a directory that was there keeps its content in every case.
+pub fn ensure(paths: &Paths, name: &Name, spec: &VolumeSpec) -> Result<(), VolumeError> {
+    let path = paths.volume(name);
+    let failed = |deed| {
+        let (name, path) = (name.clone(), path.clone());
+        move |source| VolumeError::Directory { name, deed, path, source }
+    };
+    match fs::symlink_metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(VolumeError::NotADirectory { name: name.clone(), path }),
+        Err(_) => {
+            // 0700 until owner and mode are set: nobody looks into a half-made volume.
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            fs::create_dir_all(parent).map_err(failed("make the directory above"))?;
+            fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed("make"))?;
+            sync_directory(parent).map_err(failed("write to disk"))?;
+        }
+    }
+    lchown(&path, Some(spec.owner.uid), Some(spec.owner.gid)).map_err(failed("change the owner of"))?;
+    // After chown(2), which clears set-user-ID and set-group-ID bits.
+    fs::set_permissions(&path, fs::Permissions::from_mode(spec.mode.0)).map_err(failed("change the mode of"))
+}
+
+/// Deletes the directory with all that lies in it.
+///
+/// # Errors
+/// Names the volume and the path. What was deleted before the failure is gone.
+pub fn remove(paths: &Paths, name: &Name) -> Result<(), VolumeError> {
+    let path = paths.volume(name);
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(VolumeError::Directory { name: name.clone(), deed: "delete", path, source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;
