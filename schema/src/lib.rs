@@ -10,6 +10,7 @@ mod name;
 mod network;
 mod object;
 mod quantity;
+mod reference;
 mod volume;
 
 pub use container::*;
@@ -18,6 +19,7 @@ pub use name::*;
 pub use network::*;
 pub use object::*;
 pub use quantity::*;
+pub use reference::*;
 pub use volume::*;
 
 /// The one `apiVersion` that this release reads.

@@ -18,6 +18,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Makes a name out of a hash: sixteen hexadecimal digits.
+    pub(crate) fn from_hash(hash: u64) -> Name {
+        Name(format!("{hash:016x}"))
+    }
 }
 
 /// Says why a text is not a [`Name`].

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use evenkeel_schema::{ContainerSpec, ImageSpec, Key, Kind, Name, NetworkSpec, Object, VolumeSpec};
+use evenkeel_schema::{
+    ContainerSpec, ImageSpec, Key, Kind, Name, NetworkSpec, Object, VolumeSpec, implicit_image_name,
+};
 use serde::{Deserialize, Serialize};
 
 /// The whole of what a host is to be: four maps by name.
@@ -42,6 +44,13 @@ impl Desired {
         let networks = self.networks.keys().map(|name| Key::new(Kind::Network, name.clone()));
         let containers = self.containers.keys().map(|name| Key::new(Kind::Container, name.clone()));
         images.chain(volumes).chain(networks).chain(containers)
+    }
+
+    /// Finds the image that a container states in `image`: by its name, or the implicit one of a registry reference.
+    pub fn image_of(&self, spec: &ContainerSpec) -> Option<&Name> {
+        let named = self.images.get_key_value(spec.image.as_str());
+        let implicit = || self.images.get_key_value(&implicit_image_name(&spec.image));
+        named.or_else(implicit).map(|(name, _)| name)
     }
 
     /// Tells whether an object of this key stands in its map.
