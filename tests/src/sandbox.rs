@@ -29,6 +29,7 @@ pub const PREFIX: &str = "/tmp/evenkeel-test-";
 /// inside fails; without root it fails with what to do about it.
 pub fn sandboxed(test: impl FnOnce(&Sandbox)) {
     if let Some(directory) = std::env::var_os(VARIABLE) {
+        fs::remove_file(pending(directory.as_ref())).expect("the file that waits for this test to begin");
         return test(&Sandbox { directory: directory.into(), rootfs: Cell::new(false) });
     }
     assert!(nix::unistd::geteuid().is_root(), "this test makes namespaces and links: run the suite as root");
@@ -38,6 +39,9 @@ pub fn sandboxed(test: impl FnOnce(&Sandbox)) {
         .expect("a directory in /tmp");
     // The program outside removes it, after the mounts in it are gone.
     let directory = directory.keep();
+    // libtest is content with running no test at all: the file tells whether this one began.
+    let pending = pending(&directory);
+    fs::write(&pending, "").expect("a file in /tmp");
     let status = Command::new(built("evenkeel-test-sandbox"))
         .arg(&directory)
         .arg(std::env::current_exe().expect("the test's own path"))
@@ -45,7 +49,14 @@ pub fn sandboxed(test: impl FnOnce(&Sandbox)) {
         .env(VARIABLE, &directory)
         .status()
         .expect("the sandbox starts");
+    let pending_still = fs::remove_file(&pending).is_ok();
     assert!(status.success(), "the test failed in its sandbox: {status}");
+    assert!(!pending_still, "the test never began in its sandbox");
+}
+
+/// Names the file that is there until the test begins.
+fn pending(directory: &Path) -> PathBuf {
+    directory.with_extension("pending")
 }
 
 /// Names the running test: libtest names the thread after it, or was told exactly one on its command line.
@@ -104,7 +115,10 @@ impl Sandbox {
         command.arg("--root").arg(self.paths().root()).arg("--run").arg(self.paths().run());
         command.args(arguments).stdin(Stdio::null());
         // What a person at the keyboard has set is not the test's.
-        command.env_remove("RUST_LOG").env("NO_COLOR", "1").env("COLUMNS", "200");
+        for variable in ["RUST_LOG", "EVENKEEL_ROOT", "EVENKEEL_RUN", "EVENKEEL_RUNTIME", "EVENKEEL_CONFIG"] {
+            command.env_remove(variable);
+        }
+        command.env("NO_COLOR", "1").env("COLUMNS", "200");
         command
     }
 
