@@ -6,3 +6,4 @@
 pub mod ledger;
 pub mod lock;
 pub mod schedule;
+pub mod watch;

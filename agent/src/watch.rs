@@ -1,0 +1,142 @@
+//! Says "look again" when a directory of manifests changes, whatever way it changes.
+//!
+//! inotify is only a hint: every event leads to a fresh walk, which also finds the directories that appeared, were
+//! replaced or are reached over a symbolic link, and watches them too. The parent of the directory is watched as
+//! well, since a renamed or replaced directory says nothing itself. What changed is never carried: the reader rescans.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Directories followed below one source; a deeper or wider tree is still read by the timer.
+const MOST_DIRECTORIES: usize = 10_000;
+
+/// Why a directory cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    #[error("cannot watch for changes of files: inotify is not to be had")]
+    Start(#[source] notify::Error),
+}
+
+/// A watch on a directory tree that follows whatever takes its place.
+pub struct TreeWatch {
+    root: PathBuf,
+    watcher: notify::RecommendedWatcher,
+    watched: BTreeSet<PathBuf>,
+    changed: Arc<Notify>,
+}
+
+impl TreeWatch {
+    /// Watches `root`, which may be missing so far.
+    ///
+    /// # Errors
+    /// inotify(7) can be used up (`fs.inotify.max_user_instances`); the caller's timer still works then.
+    pub fn new(root: &Path) -> Result<TreeWatch, WatchError> {
+        let changed = Arc::new(Notify::new());
+        let told = Arc::clone(&changed);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // An error is a lost event: look again.
+            if event.as_ref().is_ok_and(is_a_read) {
+                return;
+            }
+            told.notify_one();
+        })
+        .map_err(WatchError::Start)?;
+        let mut watch = TreeWatch { root: root.to_owned(), watcher, watched: BTreeSet::new(), changed };
+        watch.follow();
+        Ok(watch)
+    }
+
+    /// Waits for a change, then until the tree was quiet for `quiet`, or `most` has passed since the first change.
+    pub async fn changed(&mut self, quiet: Duration, most: Duration) {
+        self.changed.notified().await;
+        let deadline = Instant::now() + most;
+        loop {
+            self.follow();
+            let until = deadline.min(Instant::now() + quiet);
+            if tokio::time::timeout_at(until, self.changed.notified()).await.is_err() || Instant::now() >= deadline {
+                break;
+            }
+        }
+        self.follow();
+    }
+
+    /// Watches every directory that is there now, and forgets those that went.
+    fn follow(&mut self) {
+        let present = directories(&self.root);
+        for gone in self.watched.difference(&present) {
+            // It may be gone from the kernel already.
+            let _ = self.watcher.unwatch(gone);
+        }
+        let mut watched: BTreeSet<PathBuf> = BTreeSet::new();
+        for directory in present {
+            // Watched again even if the path is known: another directory may stand there now. The kernel takes a second
+            // watch on the same one as the first.
+            if self.watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok() {
+                watched.insert(directory);
+            }
+        }
+        self.watched = watched;
+    }
+}
+
+/// Tells whether an event is only somebody's reading, our own for instance.
+fn is_a_read(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
+    }
+}
+
+/// Lists the directories whose changes can change what is read below `root`.
+fn directories(root: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    // Where root is renamed, replaced, unmounted, or a link that is switched: its parents say so.
+    let mut above = root.parent();
+    while let Some(parent) = above {
+        if parent.is_dir() {
+            found.insert(parent.to_owned());
+            break;
+        }
+        above = parent.parent();
+    }
+    if let Ok(real) = root.canonicalize()
+        && let Some(parent) = real.parent()
+    {
+        found.insert(parent.to_owned());
+    }
+    let mut pending = vec![root.to_owned()];
+    while let Some(path) = pending.pop() {
+        let Ok(real) = path.canonicalize() else { continue };
+        if found.len() >= MOST_DIRECTORIES {
+            break;
+        }
+        let directory = if real.is_dir() { real.clone() } else { real.parent().unwrap_or(Path::new("/")).to_owned() };
+        let is_new = found.insert(directory) || path == root;
+        if !real.is_dir() || !is_new {
+            continue;
+        }
+        for entry in std::fs::read_dir(&real).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let kind = entry.file_type();
+            let is_link = kind.as_ref().is_ok_and(std::fs::FileType::is_symlink);
+            let is_directory = kind.is_ok_and(|kind| kind.is_dir());
+            // `..data` is where mounted config maps switch; other dot directories (`.git`) are not read.
+            let hidden = name.as_encoded_bytes().starts_with(b".") && !name.as_encoded_bytes().starts_with(b"..");
+            if (is_directory || is_link) && !hidden {
+                pending.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;
