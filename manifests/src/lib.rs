@@ -1,1 +1,80 @@
-//! placeholder
+//! From a directory of YAML to [`Desired`], or to problems that each name file, line and column.
+//!
+//! The way is: files ([`source`]) → spanned trees ([`yaml`]) → documents of a kind ([`document`], [`decode`]) → what
+//! needs more than one object ([`check`]) → [`Desired`]. Every stage goes on after a problem, so that one call lists
+//! all problems of a directory. Nothing here looks at the host: whether a bind mount's source or a parent link exists
+//! is seen when the host is observed.
+
+mod check;
+mod decode;
+mod desire;
+mod document;
+mod node;
+mod problem;
+mod reference;
+mod render;
+mod revision;
+mod scalar;
+mod source;
+mod suggest;
+mod text;
+mod yaml;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use evenkeel_plan::{Desired, Source};
+
+pub use problem::{Place, Position, Problem, Severity};
+pub use reference::{Reference, ReferenceError};
+pub use render::render;
+
+use problem::Findings;
+
+/// What a directory or file of manifests says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// Every object without a problem. Objects with one stand in `desired.held` where kind and name could be read.
+    pub desired: Desired,
+    /// Every problem, in the order of files and lines.
+    pub problems: Vec<Problem>,
+    /// The files that an error stands in, and the files and directories that could not be read, relative to the source.
+    /// What was applied from them and is not stated anywhere is not to be deleted.
+    pub broken_files: BTreeSet<PathBuf>,
+    /// Whether every file and directory of the source could be read. When not, nothing is to be deleted.
+    pub complete: bool,
+}
+
+impl Loaded {
+    /// Tells whether any problem is an error; warnings hold nothing up.
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(Problem::is_error)
+    }
+}
+
+/// Reads a file, or every `.yaml` and `.yml` file below a directory.
+///
+/// Never fails and never panics: what cannot be read or understood is a problem.
+pub fn load(path: &Path) -> Loaded {
+    let sources = source::read(path);
+    let mut findings = Findings::new(&sources.files);
+    let mut documents = Vec::new();
+    let mut held = Vec::new();
+    for (file, text) in sources.files.iter().enumerate() {
+        for tree in yaml::parse(file, text, &mut findings) {
+            document::interpret(file, tree, &mut documents, &mut held, &mut findings);
+        }
+    }
+    check::check(&documents, &held, &mut findings);
+    let mut desired = desire::desire(&sources.files, documents, held, &findings);
+    desired.source = Source { path: path.to_owned(), revision: revision::revision(path, &sources.files) };
+    let mut broken_files = findings.broken_files();
+    let complete = sources.unreadable.is_empty();
+    broken_files.extend(sources.broken.into_iter().chain(sources.unreadable));
+    let mut problems = sources.problems;
+    problems.extend(findings.into_problems());
+    Loaded { desired, problems, broken_files, complete }
+}
+
+#[cfg(test)]
+mod tests;
