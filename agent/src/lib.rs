@@ -5,5 +5,7 @@
 
 pub mod ledger;
 pub mod lock;
+pub mod report;
 pub mod schedule;
+pub mod settings;
 pub mod watch;

@@ -1,0 +1,115 @@
+//! Times, exits and hints in words.
+
+use evenkeel_plan::Exit;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The one time that a report speaks of as now.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(pub OffsetDateTime);
+
+impl Clock {
+    pub fn now() -> Self {
+        Clock(OffsetDateTime::now_utc())
+    }
+
+    /// Says how long ago an RFC 3339 time was; nothing where it is no time or yet to come.
+    pub fn since(self, timestamp: &str) -> Option<String> {
+        let then = OffsetDateTime::parse(timestamp, &Rfc3339).ok()?;
+        let passed = self.0 - then;
+        (passed.whole_seconds() >= 0).then(|| span(passed.whole_seconds()))
+    }
+
+    /// Says how far ahead an RFC 3339 time is; `0s` where it has passed.
+    pub fn until(self, timestamp: &str) -> Option<String> {
+        let then = OffsetDateTime::parse(timestamp, &Rfc3339).ok()?;
+        Some(span((then - self.0).whole_seconds().max(0)))
+    }
+
+    pub fn timestamp(self) -> String {
+        timestamp(self.0)
+    }
+}
+
+/// Writes a time as RFC 3339 in whole seconds, UTC.
+pub fn timestamp(at: OffsetDateTime) -> String {
+    let whole = at.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).unwrap_or(at);
+    // Fails only for years outside 0 to 9999.
+    whole.format(&Rfc3339).unwrap_or_else(|_| whole.to_string())
+}
+
+/// Writes a length of time with its two largest units, as `4s`, `3m 20s`, `2d 5h`.
+pub fn span(seconds: i64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let mut rest = seconds.max(0);
+    let mut parts = Vec::new();
+    for (size, unit) in units {
+        if rest >= size {
+            parts.push(format!("{}{unit}", rest / size));
+        }
+        rest %= size;
+        if parts.len() == 2 {
+            break;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+/// Says how a container's main process ended.
+pub fn exit_words(exit: &Exit) -> String {
+    let mut words = match exit.signal {
+        Some(signal) => format!("killed by {}", evenkeel_schema::Signal(signal)),
+        None => format!("exited with status {}", exit.code),
+    };
+    if exit.oom_killed {
+        words += ", out of memory";
+    }
+    if exit.daemonized {
+        words += ": its main process went to the background";
+    }
+    words
+}
+
+/// Says how a program that went to the background is kept in the foreground.
+pub fn background_hint(command: &[String]) -> String {
+    // The words of each program's own manual.
+    let known = [
+        ("nginx", "nginx -g 'daemon off;'"),
+        ("apache2ctl", "apache2ctl -D FOREGROUND"),
+        ("apachectl", "apachectl -D FOREGROUND"),
+        ("apache2", "apache2 -D FOREGROUND"),
+        ("httpd", "httpd -D FOREGROUND"),
+        ("sshd", "sshd -D -e"),
+        ("redis-server", "redis-server --daemonize no"),
+        ("crond", "crond -f"),
+        ("cron", "cron -f"),
+        ("vsftpd", "vsftpd -obackground=NO"),
+        ("named", "named -g"),
+        ("dnsmasq", "dnsmasq --keep-in-foreground"),
+        ("postfix", "postfix start-fg"),
+        ("rsyslogd", "rsyslogd -n"),
+        ("haproxy", "haproxy -db"),
+        ("memcached", "memcached without -d"),
+        ("dockerd", "dockerd without --daemonize"),
+        ("smbd", "smbd --foreground --no-process-group"),
+        ("nmbd", "nmbd --foreground --no-process-group"),
+        ("slapd", "slapd -d 0"),
+        ("squid", "squid --foreground"),
+        ("lighttpd", "lighttpd -D"),
+        ("mongod", "mongod without --fork"),
+        ("supervisord", "supervisord --nodaemon"),
+    ];
+    let programs =
+        || command.iter().flat_map(|word| word.split_whitespace()).map(|word| word.rsplit('/').next().unwrap_or(word));
+    if let Some((name, advice)) = programs().find_map(|program| known.iter().find(|(name, _)| *name == program)) {
+        return format!("run {name} in the foreground: {advice}");
+    }
+    if let Some(fpm) = programs().find(|program| program.starts_with("php-fpm")) {
+        return format!("run {fpm} in the foreground: {fpm} -F");
+    }
+    if programs().any(|program| program == "service" || program == "systemctl" || program == "start-stop-daemon") {
+        return "name the program itself as the command, in the foreground, in place of the script that starts it"
+            .to_owned();
+    }
+    "run it in the foreground: a container lasts as long as its main process".to_owned()
+}
