@@ -55,3 +55,27 @@ pub struct ObservedFirewall {
     /// Rules in our table that we did not write, in nft's words.
     pub foreign: Vec<String>,
 }
+
+impl Firewall {
+    /// Tells whether there is to be no table at all.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.ports.is_empty()
+    }
+
+    /// Gives the table as the kernel is to show it.
+    pub fn normal_form(&self) -> ObservedFirewall {
+        let networks = &self.networks;
+        ObservedFirewall {
+            bridges: networks.iter().map(|network| network.bridge.clone()).collect(),
+            nat: networks.iter().filter(|network| network.nat).flat_map(|network| &network.subnets).copied().collect(),
+            internal: networks
+                .iter()
+                .filter(|network| network.internal)
+                .map(|network| network.bridge.clone())
+                .collect(),
+            ports: self.ports.iter().map(|port| (port.port, port.target)).collect(),
+            damage: Vec::new(),
+            foreign: Vec::new(),
+        }
+    }
+}

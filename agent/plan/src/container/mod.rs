@@ -1,0 +1,111 @@
+//! Containers: what differs between a manifest and the container that was made from it.
+//!
+//! `spec.rs` compares the manifest with the one the container was made from, `kernel.rs` with what the kernel says of
+//! it now; this file puts both together and says what its life so far means.
+
+mod kernel;
+mod run;
+mod spec;
+
+pub(crate) use kernel::addresses_of;
+
+use std::collections::BTreeSet;
+
+use evenkeel_schema::{ContainerSpec, Kind, MountSource, Name, NetworkMode, Object, Policy};
+
+use crate::decide::Resource;
+use crate::world::World;
+use crate::{Drift, Endpoint, Key, ObservedContainer, Remedy, RunState, Why};
+
+/// One desired container.
+pub(crate) struct Container<'a> {
+    pub name: &'a Name,
+    pub object: &'a Object<ContainerSpec>,
+    pub world: &'a World<'a>,
+}
+
+impl Container<'_> {
+    fn spec(&self) -> &ContainerSpec {
+        &self.object.spec
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        self.world.addressing.endpoints.get(self.name).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// Lists the objects that a container of this manifest cannot do without, in the words of `world`.
+pub(crate) fn foundations(spec: &ContainerSpec, world: &World<'_>) -> BTreeSet<Key> {
+    let mut needs: BTreeSet<Key> =
+        world.image_of(spec).map(|name| Key::new(Kind::Image, name.clone())).into_iter().collect();
+    let networks = spec.networks.iter().filter(|_| spec.network_mode.is_none());
+    needs.extend(networks.map(|attachment| Key::new(Kind::Network, attachment.name.clone())));
+    needs.extend(spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume(name) => Some(Key::new(Kind::Volume, name.clone())),
+        MountSource::Bind { .. } | MountSource::Tmpfs { .. } => None,
+    }));
+    if let Some(NetworkMode::Container(name)) = &spec.network_mode {
+        needs.insert(Key::new(Kind::Container, name.clone()));
+    }
+    needs
+}
+
+impl Resource for Container<'_> {
+    type Observed = ObservedContainer;
+
+    fn key(&self) -> Key {
+        Key::new(Kind::Container, self.name.clone())
+    }
+
+    fn policy(&self) -> Policy {
+        self.object.policy
+    }
+
+    fn needs(&self) -> BTreeSet<Key> {
+        let mut needs = foundations(self.spec(), self.world);
+        let before = self.spec().depends_on.iter().map(|dependency| dependency.container.clone());
+        needs.extend(before.map(|name| Key::new(Kind::Container, name)));
+        needs
+    }
+
+    fn obstacle(&self, _: Option<&ObservedContainer>) -> Option<Why> {
+        if let Some(stop) = self.world.observed.overrides.get(self.name) {
+            return Some(Why::Stopped { since: stop.since.clone() });
+        }
+        let message = self.world.addressing.conflicts.get(self.name)?;
+        Some(Why::Conflict { message: message.clone() })
+    }
+
+    fn drift(&self, observed: &ObservedContainer) -> Vec<Drift> {
+        let mut drifts = spec::drift(self, observed);
+        let life = run::judge(self.spec(), &observed.state);
+        let found = if life == run::Life::Done { Vec::new() } else { kernel::drift(self, observed, &life) };
+        let ports = self.world.filter.drifts(&self.key());
+        for drift in found.into_iter().chain(ports.iter().cloned()) {
+            // Several ports may differ, each for itself; any other field is said once, by the stronger side.
+            let same = |one: &Drift| one.field == drift.field && (one.field != "ports" || one.desired == drift.desired);
+            if !drifts.iter().any(same) || drift.field == "hosts" || drift.field.starts_with("networks.") {
+                drifts.push(drift);
+            }
+        }
+        drifts
+    }
+
+    fn unsettled(&self, observed: &ObservedContainer) -> Option<Why> {
+        if let Some(why) = run::unsettled(self.spec(), &observed.state) {
+            return Some(why);
+        }
+        let message = self.world.filter.unreadable_for(&self.key())?;
+        Some(Why::Unreadable { message: format!("the firewall table: {message}") })
+    }
+}
+
+/// Tells whether the container's process is there to be looked at.
+fn is_running(state: &RunState) -> bool {
+    matches!(state, RunState::Running { .. })
+}
+
+/// Tells whether a step for these differences starts the container's process.
+pub(crate) fn starts_process(drifts: &[Drift]) -> bool {
+    drifts.iter().any(|drift| drift.remedy > Remedy::Live)
+}

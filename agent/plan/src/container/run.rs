@@ -1,0 +1,75 @@
+//! What a container's life so far means, by its restart policy.
+//!
+//! The shim restarts; here is only judged whether what it left is as the manifest wants it, and said in words.
+
+use evenkeel_schema::{ContainerSpec, RestartPolicy, Signal};
+
+use crate::{Exit, RunState, Why};
+
+/// Whether a container is where its manifest wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Its process runs, or its shim is about to start it: look at what the kernel says of it.
+    Going,
+    /// It ended and is to stay so: only its manifest can still differ.
+    Done,
+    /// It is to run and nothing starts it: start it, for this reason.
+    Down(String),
+}
+
+/// Judges a state by the restart policy.
+pub(crate) fn judge(spec: &ContainerSpec, state: &RunState) -> Life {
+    match state {
+        RunState::Running { .. } | RunState::Backoff { .. } => Life::Going,
+        RunState::Created => Life::Down("made, never started".to_owned()),
+        RunState::Failed { message } => Life::Down(format!("could not be started: {message}")),
+        RunState::Exited { exit, restarts } => match spec.restart.policy {
+            RestartPolicy::Never => Life::Done,
+            RestartPolicy::OnFailure if exit.code == 0 && !exit.daemonized => Life::Done,
+            _ if gave_up(spec, *restarts) => Life::Done,
+            RestartPolicy::Always | RestartPolicy::UnlessStopped | RestartPolicy::OnFailure => {
+                Life::Down(describe(exit))
+            }
+        },
+    }
+}
+
+/// Says why a container that nothing is to be done to is not in sync all the same.
+pub(crate) fn unsettled(spec: &ContainerSpec, state: &RunState) -> Option<Why> {
+    match state {
+        RunState::Backoff { exit, restarts, next_start_at } => {
+            let message = format!("{}; restart {} is due at {next_start_at}", describe(exit), restarts + 1);
+            Some(Why::Restarting { message })
+        }
+        RunState::Exited { exit, restarts } if spec.restart.policy != RestartPolicy::Never => {
+            let failed = exit.code != 0 || spec.restart.policy != RestartPolicy::OnFailure;
+            (failed && gave_up(spec, *restarts)).then(|| Why::Conflict {
+                message: format!(
+                    "{} after {restarts} restarts, which is all that `restart.maxRetries` allows",
+                    describe(exit)
+                ),
+            })
+        }
+        RunState::Created | RunState::Running { .. } | RunState::Exited { .. } | RunState::Failed { .. } => None,
+    }
+}
+
+/// Tells whether the shim has used up its restarts: starting it again would undo what the manifest says.
+fn gave_up(spec: &ContainerSpec, restarts: u32) -> bool {
+    spec.restart.max_retries.is_some_and(|most| restarts >= most)
+}
+
+/// Says how a main process ended, and what to do about the ends that surprise people.
+fn describe(exit: &Exit) -> String {
+    if exit.daemonized {
+        return "main process went to the background and ended: run it in the foreground".to_owned();
+    }
+    let mut text = match exit.signal {
+        Some(number) => format!("ended by {}", Signal(number)),
+        None => format!("ended with exit status {}", exit.code),
+    };
+    if exit.oom_killed {
+        text += ", killed for lack of memory (resources.memory)";
+    }
+    text
+}

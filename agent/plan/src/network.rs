@@ -1,0 +1,202 @@
+//! Networks: what differs between a manifest and the links, addresses and routes of the host.
+//!
+//! The part of a network that lies in the firewall table is compared in `filter.rs` and handed in.
+
+use std::collections::BTreeSet;
+
+use evenkeel_schema::{Driver, Kind, Name, NetworkSpec, Object, Policy};
+use ipnet::IpNet;
+
+use crate::decide::Resource;
+use crate::{
+    Differences, Drift, Key, Observed, ObservedLink, ObservedNetwork, Remedy, Sight, Why, bridge_addresses,
+    bridge_link, shim_address, shim_link, shim_routes,
+};
+
+/// One desired network.
+pub(crate) struct Network<'a> {
+    pub name: &'a Name,
+    pub object: &'a Object<NetworkSpec>,
+    pub observed: &'a Observed,
+    /// What of it differs in the firewall table.
+    pub filter: &'a [Drift],
+    /// Why the firewall table could not be read, where the network needs it.
+    pub filter_unreadable: Option<&'a str>,
+}
+
+/// Gives a network as it was seen. One that nothing on the host belongs to, as a macvlan network before its shim, is absent.
+pub(crate) fn sight<'a>(observed: &'a Observed, name: &Name) -> &'a Sight<ObservedNetwork> {
+    match observed.networks.get(name) {
+        None => &Sight::Absent,
+        Some(Sight::Found { observed, owned: false }) if observed.link.is_none() => &Sight::Absent,
+        Some(sight) => sight,
+    }
+}
+
+impl Network<'_> {
+    fn spec(&self) -> &NetworkSpec {
+        &self.object.spec
+    }
+
+    /// Names the link that the network itself has on the host.
+    fn link_name(&self) -> Option<String> {
+        match self.spec().driver {
+            Driver::Bridge => Some(bridge_link(self.name, self.spec())),
+            Driver::Macvlan => shim_link(self.name, self.spec()),
+        }
+    }
+
+    /// Finds a route of the host that a subnet of a network that is still to be made would cut into.
+    fn route_overlap(&self) -> Option<String> {
+        let parent = self.spec().parent.as_ref().map(ToString::to_string);
+        for (route, link) in &self.observed.host_routes {
+            // A default route overlaps everything, and a macvlan network lies in its parent's own subnet by design.
+            if route.prefix_len() == 0 || parent.as_ref() == Some(link) {
+                continue;
+            }
+            let cuts = |subnet: &IpNet| subnet.contains(route) || route.contains(subnet);
+            if let Some(subnet) = self.spec().subnets.iter().map(|subnet| &subnet.subnet).find(|subnet| cuts(subnet)) {
+                return Some(format!("subnet {subnet} overlaps the host's route {route} dev {link}"));
+            }
+        }
+        None
+    }
+
+    fn bridge_drift(&self, observed: &ObservedNetwork, differences: &mut Differences) {
+        let (spec, name) = (self.spec(), bridge_link(self.name, self.spec()));
+        match &observed.link {
+            None => differences.push("link", Some(name), None, Remedy::Live),
+            Some(link) if link.kind != "bridge" => {
+                differences.push("driver", Some("bridge".to_owned()), Some(link.kind.clone()), Remedy::Replace);
+            }
+            Some(link) => {
+                differences.field("bridge", &name, &link.name, Remedy::Replace);
+                up("link.up", link, differences);
+                mtu(spec, link, differences);
+                differences.members("addresses", &bridge_addresses(spec), &link.addresses, Remedy::Live);
+            }
+        }
+        if !spec.internal {
+            let has = |v4: bool| spec.subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv4() == v4);
+            if has(true) {
+                differences.field("forwarding.ipv4", &true, &observed.forwarding_v4, Remedy::Live);
+            }
+            if has(false) {
+                differences.field("forwarding.ipv6", &true, &observed.forwarding_v6, Remedy::Live);
+            }
+        }
+    }
+
+    fn macvlan_drift(&self, observed: &ObservedNetwork, differences: &mut Differences) {
+        let spec = self.spec();
+        if let Some(parent) = &observed.parent {
+            up("parent.up", parent, differences);
+        }
+        let (link, name) = match (&observed.link, shim_link(self.name, spec)) {
+            (None, None) => return,
+            (None, Some(name)) => return differences.push("shim", Some(name), None, Remedy::Live),
+            // Nothing that runs hangs on a shim, so making it anew costs nothing and needs no second way.
+            (Some(link), None) => {
+                let field = if link.kind == "macvlan" { "shim" } else { "driver" };
+                return differences.push(field, None, Some(link.name.clone()), Remedy::Replace);
+            }
+            (Some(link), Some(_)) if link.kind != "macvlan" => {
+                return differences.push(
+                    "driver",
+                    Some("macvlan".to_owned()),
+                    Some(link.kind.clone()),
+                    Remedy::Replace,
+                );
+            }
+            (Some(link), Some(name)) => (link, name),
+        };
+        differences.field("shim.name", &name, &link.name, Remedy::Replace);
+        if let (Some(desired), Some(found)) = (&spec.parent, &link.parent) {
+            differences.field("parent", &desired.as_str(), &found.as_str(), Remedy::Replace);
+        }
+        if let Some(mode) = &link.macvlan_mode {
+            differences.field("shim.mode", &"bridge", &mode.as_str(), Remedy::Replace);
+        }
+        up("shim.up", link, differences);
+        mtu(spec, link, differences);
+        differences.members("shim.address", &shim_address(spec), &link.addresses, Remedy::Live);
+        let over = |routes: &BTreeSet<IpNet>| -> Vec<String> {
+            routes.iter().map(|route| format!("{route} dev {}", link.name)).collect()
+        };
+        differences.members("shim.routes", &over(&shim_routes(spec)), &over(&link.routes), Remedy::Live);
+    }
+}
+
+fn up(field: &str, link: &ObservedLink, differences: &mut Differences) {
+    differences.field(field, &true, &link.up, Remedy::Live);
+}
+
+/// Compares the MTU where the manifest states one; the kernel chooses it otherwise.
+fn mtu(spec: &NetworkSpec, link: &ObservedLink, differences: &mut Differences) {
+    if let Some(mtu) = spec.mtu {
+        differences.field("mtu", &mtu, &link.mtu, Remedy::Live);
+    }
+}
+
+impl Resource for Network<'_> {
+    type Observed = ObservedNetwork;
+
+    fn key(&self) -> Key {
+        Key::new(Kind::Network, self.name.clone())
+    }
+
+    fn policy(&self) -> Policy {
+        self.object.policy
+    }
+
+    fn needs(&self) -> BTreeSet<Key> {
+        BTreeSet::new()
+    }
+
+    fn obstacle(&self, observed: Option<&ObservedNetwork>) -> Option<Why> {
+        let name = self.link_name();
+        if let Some(name) = name.filter(|name| self.observed.foreign_links.contains(name))
+            && !self.policy().adopt
+        {
+            let message = format!("link {name} is there already and evenkeel did not make it");
+            return Some(Why::NotOurs { message });
+        }
+        let Some(observed) = observed else {
+            return self.route_overlap().map(|message| Why::Conflict { message });
+        };
+        match &self.spec().parent {
+            Some(parent) if self.spec().driver == Driver::Macvlan && observed.parent.is_none() => {
+                Some(Why::Conflict { message: format!("the parent link {parent} is not there") })
+            }
+            _ => None,
+        }
+    }
+
+    fn drift(&self, observed: &ObservedNetwork) -> Vec<Drift> {
+        let mut differences = Differences::new();
+        match self.spec().driver {
+            Driver::Bridge => self.bridge_drift(observed, &mut differences),
+            Driver::Macvlan => self.macvlan_drift(observed, &mut differences),
+        }
+        let mut drifts = differences.into_vec();
+        drifts.extend_from_slice(self.filter);
+        drifts
+    }
+
+    fn unsettled(&self, _: &ObservedNetwork) -> Option<Why> {
+        let message = self.filter_unreadable?;
+        Some(Why::Unreadable { message: format!("the firewall table: {message}") })
+    }
+}
+
+/// Tells whether a network is going to be there: one that is in the way of something else is left out of the firewall.
+pub(crate) fn will_exist(name: &Name, object: &Object<NetworkSpec>, observed: &Observed) -> bool {
+    match sight(observed, name) {
+        Sight::Found { owned, .. } => *owned || object.policy.adopt,
+        Sight::Unreadable(_) => true,
+        Sight::Absent => {
+            let network = Network { name, object, observed, filter: &[], filter_unreadable: None };
+            network.obstacle(None).is_none()
+        }
+    }
+}

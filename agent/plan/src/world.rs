@@ -1,0 +1,218 @@
+//! Everything that a decision about one object may look at, and the decisions so far.
+//!
+//! Kinds are decided in creation order, since a container is touched by what is about to happen to its image,
+//! volumes and networks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use evenkeel_schema::{ContainerSpec, ImageSource, Kind, Name, NetworkMode};
+
+use crate::addressing::Addressing;
+use crate::container::{Container, foundations};
+use crate::decide::{Options, decide, decide_leaving};
+use crate::filter::{Filter, gone};
+use crate::image::Image;
+use crate::network::{Network, sight};
+use crate::order::sequence;
+use crate::volume::Volume;
+use crate::{Action, Desired, Hosts, Key, Observed, Sight, Why};
+
+/// The desired and the observed, what was derived from them, and what was decided.
+pub(crate) struct World<'a> {
+    pub desired: &'a Desired,
+    pub observed: &'a Observed,
+    pub addressing: Addressing,
+    pub hosts: Hosts,
+    pub filter: Filter,
+    pub actions: BTreeMap<Key, Action>,
+    options: &'a Options,
+    /// Images by the registry reference that they come from.
+    by_reference: BTreeMap<&'a str, &'a Name>,
+}
+
+impl<'a> World<'a> {
+    /// Derives addresses, firewall and names, and decides every object.
+    pub(crate) fn decide(desired: &'a Desired, observed: &'a Observed, options: &'a Options) -> World<'a> {
+        let addressing = Addressing::decide(desired, observed);
+        let mut by_reference = BTreeMap::new();
+        let old = observed.images.iter().filter_map(|(name, sight)| Some((name, &sight.found()?.source)));
+        let new = desired.images.iter().map(|(name, object)| (name, &object.spec.source));
+        for (name, source) in old.chain(new) {
+            if let ImageSource::Registry(reference) = source {
+                by_reference.insert(reference.as_str(), name);
+            }
+        }
+        let mut world = World {
+            desired,
+            observed,
+            hosts: Hosts::derive(desired, &addressing.endpoints),
+            filter: Filter::derive(desired, observed, &addressing.endpoints, options),
+            addressing,
+            actions: BTreeMap::new(),
+            options,
+            by_reference,
+        };
+        world.decide_foundations();
+        world.decide_containers();
+        world.decide_leaving();
+        world
+    }
+
+    /// Names the image of a container: by its name, or by the registry reference that it states.
+    pub(crate) fn image_of(&self, spec: &ContainerSpec) -> Option<&'a Name> {
+        let text = spec.image.as_str();
+        let desired = self.desired.images.get_key_value(text).map(|(name, _)| name);
+        let observed = || self.observed.images.get_key_value(text).map(|(name, _)| name);
+        desired.or_else(observed).or_else(|| self.by_reference.get(text).copied())
+    }
+
+    fn held(&self, kind: Kind, name: &Name) -> Option<&'a str> {
+        self.desired.held.get(&Key::new(kind, name.clone())).map(String::as_str)
+    }
+
+    fn decide_foundations(&mut self) {
+        for (key, message) in &self.desired.held {
+            self.actions.insert(key.clone(), Action::Hold(Why::Source { message: message.clone() }));
+        }
+        let (desired, observed) = (self.desired, self.observed);
+        let none = |_: &BTreeSet<Key>| None;
+        for (name, object) in &desired.images {
+            let sight = observed.images.get(name).unwrap_or(&Sight::Absent);
+            let held = self.held(Kind::Image, name);
+            let action = decide(&Image { name, object }, sight, held, none, self.options);
+            self.actions.insert(Key::new(Kind::Image, name.clone()), action);
+        }
+        for (name, object) in &desired.volumes {
+            let sight = observed.volumes.get(name).unwrap_or(&Sight::Absent);
+            let held = self.held(Kind::Volume, name);
+            let action = decide(&Volume { name, object }, sight, held, none, self.options);
+            self.actions.insert(Key::new(Kind::Volume, name.clone()), action);
+        }
+        for (name, object) in &desired.networks {
+            let key = Key::new(Kind::Network, name.clone());
+            let filter = self.filter.drifts(&key);
+            let filter_unreadable = self.filter.unreadable_for(&key);
+            let network = Network { name, object, observed, filter, filter_unreadable };
+            let action = decide(&network, sight(observed, name), self.held(Kind::Network, name), none, self.options);
+            self.actions.insert(key, action);
+        }
+    }
+
+    fn decide_containers(&mut self) {
+        let (desired, observed) = (self.desired, self.observed);
+        let mut before: BTreeMap<Key, BTreeSet<Key>> = BTreeMap::new();
+        for (name, object) in &desired.containers {
+            let joined = match &object.spec.network_mode {
+                Some(NetworkMode::Container(name)) => Some(name),
+                _ => None,
+            };
+            let first = object.spec.depends_on.iter().map(|dependency| &dependency.container).chain(joined);
+            let first = first.map(|name| Key::new(Kind::Container, name.clone())).collect();
+            before.insert(Key::new(Kind::Container, name.clone()), first);
+        }
+        let ranked = before.keys().map(|key| (0, key.clone())).collect();
+        for key in sequence(ranked, &mut before) {
+            let Some(object) = desired.containers.get(&key.name) else { continue };
+            let sight = observed.containers.get(&key.name).unwrap_or(&Sight::Absent);
+            let container = Container { name: &key.name, object, world: self };
+            let held = self.held(Kind::Container, &key.name);
+            let action = decide(&container, sight, held, |needs| self.missing(needs), self.options);
+            self.actions.insert(key, action);
+        }
+    }
+
+    /// Says which of the needs is not there and will not be, and why.
+    fn missing(&self, needs: &BTreeSet<Key>) -> Option<String> {
+        needs.iter().find_map(|key| match self.actions.get(key) {
+            None => Some(format!("{key} is stated in no manifest")),
+            Some(Action::Hold(Why::Stopped { since })) => Some(format!("{key} was stopped by hand at {since}")),
+            Some(Action::Hold(why)) if !self.exists(key) => Some(format!("{key} is not there: {}", reason(why))),
+            Some(_) => None,
+        })
+    }
+
+    /// Tells whether an object is there and ours to use.
+    fn exists(&self, key: &Key) -> bool {
+        fn ours<T>(sight: Option<&Sight<T>>, adopt: Option<bool>) -> bool {
+            match sight {
+                Some(Sight::Found { owned, .. }) => *owned || adopt == Some(true),
+                Some(Sight::Absent | Sight::Unreadable(_)) | None => false,
+            }
+        }
+        let (desired, observed, name) = (self.desired, self.observed, &key.name);
+        match key.kind {
+            Kind::Image => ours(observed.images.get(name), desired.images.get(name).map(|o| o.policy.adopt)),
+            Kind::Volume => ours(observed.volumes.get(name), desired.volumes.get(name).map(|o| o.policy.adopt)),
+            Kind::Network => ours(observed.networks.get(name), desired.networks.get(name).map(|o| o.policy.adopt)),
+            Kind::Container => {
+                ours(observed.containers.get(name), desired.containers.get(name).map(|o| o.policy.adopt))
+            }
+        }
+    }
+
+    fn decide_leaving(&mut self) {
+        let (observed, options) = (self.observed, self.options);
+        for (key, policy) in gone(self.desired, observed) {
+            let name = &key.name;
+            let action = match key.kind {
+                Kind::Image => decide_leaving(key, observed.images.get(name), policy, options),
+                Kind::Volume => decide_leaving(key, observed.volumes.get(name), policy, options),
+                Kind::Network => decide_leaving(key, Some(sight(observed, name)), policy, options),
+                Kind::Container => decide_leaving(key, observed.containers.get(name), policy, options),
+            };
+            self.actions.insert(key.clone(), action);
+        }
+        while self.hold_what_is_in_use() {}
+    }
+
+    /// Takes back deletions of what a container that stays as it is still uses; tells whether there were any.
+    ///
+    /// A container kept this way keeps its own foundations, so this is repeated until nothing changes.
+    fn hold_what_is_in_use(&mut self) -> bool {
+        if !self.actions.values().any(|action| *action == Action::Delete) {
+            return false;
+        }
+        let mut holds: BTreeMap<Key, Why> = BTreeMap::new();
+        for (name, sight) in &self.observed.containers {
+            let key = Key::new(Kind::Container, name.clone());
+            let why = match (sight, self.actions.get(&key)) {
+                (Sight::Unreadable(_), _) => {
+                    let message = format!("{key} could not be looked at and may use it");
+                    let deleted = self.actions.iter().filter(|(_, action)| **action == Action::Delete);
+                    let beneath = deleted.filter(|(key, _)| key.kind != Kind::Container);
+                    holds.extend(beneath.map(|(key, _)| (key.clone(), Why::Unreadable { message: message.clone() })));
+                    continue;
+                }
+                (Sight::Found { .. }, Some(Action::Hold(Why::Kept))) => Why::Kept,
+                (Sight::Found { .. }, Some(Action::Hold(_))) => {
+                    Why::Conflict { message: format!("{key}, which is on hold, still uses it") }
+                }
+                _ => continue,
+            };
+            let Some(container) = sight.found() else { continue };
+            for used in foundations(&container.spec, self) {
+                if self.actions.get(&used) == Some(&Action::Delete) {
+                    holds.entry(used).or_insert_with(|| why.clone());
+                }
+            }
+        }
+        let changed = !holds.is_empty();
+        self.actions.extend(holds.into_iter().map(|(key, why)| (key, Action::Hold(why))));
+        changed
+    }
+}
+
+/// Puts a hold into words, for whom it stops.
+fn reason(why: &Why) -> String {
+    match why {
+        Why::Source { message }
+        | Why::Unreadable { message }
+        | Why::NotOurs { message }
+        | Why::Restarting { message }
+        | Why::Conflict { message } => message.clone(),
+        Why::Kept => "its manifest went".to_owned(),
+        Why::ReportOnly { .. } => "`policy.drift` is report".to_owned(),
+        Why::DataLoss { .. } => "repairing it loses data".to_owned(),
+        Why::Stopped { since } => format!("stopped by hand at {since}"),
+    }
+}
