@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::{ContainerSpec, ImageSource, Kind, Name, NetworkMode};
+use evenkeel_schema::{ContainerSpec, Kind, Name, NetworkMode, implicit_image_name};
 
 use crate::addressing::Addressing;
 use crate::container::{Container, foundations};
@@ -26,22 +26,12 @@ pub(crate) struct World<'a> {
     pub filter: Filter,
     pub actions: BTreeMap<Key, Action>,
     options: &'a Options,
-    /// Images by the registry reference that they come from.
-    by_reference: BTreeMap<&'a str, &'a Name>,
 }
 
 impl<'a> World<'a> {
     /// Derives addresses, firewall and names, and decides every object.
     pub(crate) fn decide(desired: &'a Desired, observed: &'a Observed, options: &'a Options) -> World<'a> {
         let addressing = Addressing::decide(desired, observed);
-        let mut by_reference = BTreeMap::new();
-        let old = observed.images.iter().filter_map(|(name, sight)| Some((name, &sight.found()?.source)));
-        let new = desired.images.iter().map(|(name, object)| (name, &object.spec.source));
-        for (name, source) in old.chain(new) {
-            if let ImageSource::Registry(reference) = source {
-                by_reference.insert(reference.as_str(), name);
-            }
-        }
         let mut world = World {
             desired,
             observed,
@@ -50,7 +40,6 @@ impl<'a> World<'a> {
             addressing,
             actions: BTreeMap::new(),
             options,
-            by_reference,
         };
         world.decide_foundations();
         world.decide_containers();
@@ -58,12 +47,13 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Names the image of a container: by its name, or by the registry reference that it states.
-    pub(crate) fn image_of(&self, spec: &ContainerSpec) -> Option<&'a Name> {
-        let text = spec.image.as_str();
-        let desired = self.desired.images.get_key_value(text).map(|(name, _)| name);
-        let observed = || self.observed.images.get_key_value(text).map(|(name, _)| name);
-        desired.or_else(observed).or_else(|| self.by_reference.get(text).copied())
+    /// Names the image of a container, whether it is desired or not.
+    pub(crate) fn image_of(&self, spec: &ContainerSpec) -> Option<Name> {
+        if let Some(name) = self.desired.image_of(spec) {
+            return Some(name.clone());
+        }
+        let is_reference = spec.image.contains(['/', ':', '@']);
+        if is_reference { Some(implicit_image_name(&spec.image)) } else { spec.image.parse().ok() }
     }
 
     fn held(&self, kind: Kind, name: &Name) -> Option<&'a str> {

@@ -36,8 +36,7 @@ impl Container<'_> {
 
 /// Lists the objects that a container of this manifest cannot do without, in the words of `world`.
 pub(crate) fn foundations(spec: &ContainerSpec, world: &World<'_>) -> BTreeSet<Key> {
-    let mut needs: BTreeSet<Key> =
-        world.image_of(spec).map(|name| Key::new(Kind::Image, name.clone())).into_iter().collect();
+    let mut needs: BTreeSet<Key> = world.image_of(spec).map(|name| Key::new(Kind::Image, name)).into_iter().collect();
     let networks = spec.networks.iter().filter(|_| spec.network_mode.is_none());
     needs.extend(networks.map(|attachment| Key::new(Kind::Network, attachment.name.clone())));
     needs.extend(spec.mounts.iter().filter_map(|mount| match &mount.source {

@@ -33,7 +33,7 @@ fn image(container: &Container<'_>, observed: &ObservedContainer, differences: &
         let (desired, old) = (format!("{key}, fetched anew"), observed.image.to_string());
         return differences.push("image", Some(desired), Some(old), Remedy::Replace);
     }
-    if let Some(image) = world.observed.images.get(name).and_then(Sight::found)
+    if let Some(image) = world.observed.images.get(&name).and_then(Sight::found)
         && image.id != observed.image
     {
         return differences.field("image", &image.id, &observed.image, Remedy::Replace);
