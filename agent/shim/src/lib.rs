@@ -4,9 +4,14 @@
 //! subreaper of the container, keeps its output, restarts it, and needs no agent for any of that. It decides nothing
 //! about images, networks or mounts: those are done before it starts, and its bundle names them.
 
+pub mod process;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+/// The shim's exit status where another shim of the same container holds the lock.
+pub const EXIT_LOCKED: u8 = 75;
 
 /// What a shim is told at its start, and again on [`Request::Reload`]: `<run>/containers/<name>/shim.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +115,8 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "phase")]
 pub enum Phase {
+    /// The shim waits for its first [`Request::Start`].
+    Created,
     /// The runtime is at work.
     Starting,
     #[serde(rename_all = "camelCase")]

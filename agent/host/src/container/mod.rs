@@ -1,1 +1,4 @@
 //! container
+
+pub mod logs;
+pub mod shim;

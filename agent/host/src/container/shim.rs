@@ -1,0 +1,127 @@
+//! The agent's side of a container's shim: start one, ask it, read what it wrote, see whether it lives.
+//!
+//! Holds nothing open: shims outlive the agent, and the next agent finds them by their files alone.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use evenkeel_shim::{EXIT_LOCKED, Reply, Request, Status, process};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+/// The shim's program, beside the agent's.
+const PROGRAM: &str = "evenkeel-shim";
+/// What the runtime may take of one request at most: four verbs of up to a minute, and its killing.
+const RUNTIME_TIME: Duration = Duration::from_secs(300);
+/// What a stop may take whose timeout only the shim knows.
+const STOP_TIME: Duration = Duration::from_secs(3600);
+
+/// Why a shim could not be started, asked or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ShimError {
+    #[error("cannot tell where this program lies, and so not where {PROGRAM} does")]
+    NoProgram { source: io::Error },
+    #[error("cannot start {}", program.display())]
+    Spawn { program: PathBuf, source: io::Error },
+    /// It ran and ended with an error; the words are its own.
+    #[error("the shim for {} did not start: {said}", config.display())]
+    NotStarted { config: PathBuf, said: String },
+    #[error("cannot reach the shim at {}", socket.display())]
+    Connect { socket: PathBuf, source: io::Error },
+    #[error("the shim at {} broke off", socket.display())]
+    Broken { socket: PathBuf, source: io::Error },
+    #[error("the shim at {} ended without an answer", socket.display())]
+    NoAnswer { socket: PathBuf },
+    #[error("the shim at {} did not answer within {} s", socket.display(), after.as_secs())]
+    TimedOut { socket: PathBuf, after: Duration },
+    #[error("what was said to or by the shim at {} cannot be understood", socket.display())]
+    Protocol { socket: PathBuf, source: serde_json::Error },
+    #[error("cannot read {}", path.display())]
+    ReadStatus { path: PathBuf, source: io::Error },
+    #[error("{} is not a shim's status", path.display())]
+    ParseStatus { path: PathBuf, source: serde_json::Error },
+}
+
+/// Finds the shim's program beside this one.
+pub fn program() -> Result<PathBuf, ShimError> {
+    // After an upgrade the kernel calls our own file deleted; its directory is still where the new shim lies.
+    let own = std::env::current_exe().map_err(|source| ShimError::NoProgram { source })?;
+    Ok(own.with_file_name(PROGRAM))
+}
+
+/// Starts the shim of a container, and returns when it listens. One that listens already is as good.
+///
+/// Blocks for some milliseconds. The container is not started; [`Request::Start`] does that.
+pub fn spawn(program: &Path, config_path: &Path) -> Result<(), ShimError> {
+    // Of the environment only the search path: a NOTIFY_SOCKET or a secret of the agent's is nothing for a runtime.
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let output = Command::new(program)
+        .arg(config_path)
+        .env_clear()
+        .env("PATH", path)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .output()
+        .map_err(|source| ShimError::Spawn { program: program.to_owned(), source })?;
+    if output.status.success() || output.status.code() == Some(i32::from(EXIT_LOCKED)) {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches("evenkeel-shim: ").to_owned();
+    Err(ShimError::NotStarted { config: config_path.to_owned(), said })
+}
+
+/// Asks a shim, and waits for its answer as long as the request may rightly take.
+pub async fn request(socket: &Path, request: &Request) -> Result<Reply, ShimError> {
+    let after = RUNTIME_TIME
+        + match request {
+            Request::Start | Request::Kill { .. } | Request::Reload => Duration::ZERO,
+            Request::Stop { timeout_ms: Some(timeout) } => Duration::from_millis(*timeout),
+            Request::Stop { timeout_ms: None } | Request::Restart | Request::Shutdown => STOP_TIME,
+        };
+    let answer = tokio::time::timeout(after, exchange(socket, request)).await;
+    answer.unwrap_or_else(|_| Err(ShimError::TimedOut { socket: socket.to_owned(), after }))
+}
+
+async fn exchange(socket: &Path, request: &Request) -> Result<Reply, ShimError> {
+    let broken = |source| ShimError::Broken { socket: socket.to_owned(), source };
+    let protocol = |source| ShimError::Protocol { socket: socket.to_owned(), source };
+    let mut stream =
+        connect(socket).await.map_err(|source| ShimError::Connect { socket: socket.to_owned(), source })?;
+    let mut line = serde_json::to_vec(request).map_err(protocol)?;
+    line.push(b'\n');
+    stream.write_all(&line).await.map_err(broken)?;
+    line.clear();
+    BufReader::new(stream).read_until(b'\n', &mut line).await.map_err(broken)?;
+    if line.is_empty() {
+        return Err(ShimError::NoAnswer { socket: socket.to_owned() });
+    }
+    serde_json::from_slice(&line).map_err(protocol)
+}
+
+/// Connects by way of the directory's descriptor: a socket's own path may have no more than 107 bytes.
+async fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let directory = File::open(socket.parent().unwrap_or(Path::new("/")))?;
+    let name = socket.file_name().unwrap_or_default();
+    UnixStream::connect(PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name)).await
+}
+
+/// Reads what a shim said last; `None` where no shim ever wrote there, or it ended in order.
+pub fn read_status(path: &Path) -> Result<Option<Status>, ShimError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ShimError::ReadStatus { path: path.to_owned(), source }),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|source| ShimError::ParseStatus { path: path.to_owned(), source })
+}
+
+/// Whether the shim that wrote a status still lives. Without one, the status only tells of the past.
+pub fn is_alive(status: &Status) -> bool {
+    process::start_time(status.shim_pid) == Some(status.shim_start_time)
+}

@@ -1,0 +1,205 @@
+//! From a program somebody started to a process of its own: lock, socket, and two forks into the background.
+//!
+//! Whatever can fail is done before the caller is let go, so that a failed start of a shim has an exit status and words.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use evenkeel_shim::Config;
+
+use crate::status::StatusError;
+
+/// The shim's OOM score: the kernel takes nearly every other process first.
+const OOM_SCORE: &str = "-999";
+/// Bytes of the shim's own log that are kept when another shim begins.
+const OWN_LOG_SIZE: u64 = 64 * 1024;
+
+/// Why a shim could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is not a shim's configuration", path.display())]
+    Parse { path: PathBuf, source: serde_json::Error },
+    #[error("another shim holds {}", path.display())]
+    Locked { path: PathBuf },
+    #[error("cannot {verb} {}", path.display())]
+    File { verb: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {call}")]
+    Call { call: &'static str, source: io::Error },
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    #[error("the shim ended while it started: {said}")]
+    Ended { said: String },
+}
+
+/// Reads a configuration.
+pub fn load(path: &Path) -> Result<Config, StartError> {
+    let text = fs::read(path).map_err(|source| StartError::Read { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text).map_err(|source| StartError::Parse { path: path.to_owned(), source })
+}
+
+/// The place of one shim: while it is held there is no other for this container.
+#[derive(Debug)]
+pub struct Place {
+    pub listener: UnixListener,
+    pub socket: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+}
+
+impl Place {
+    /// Takes the lock and listens.
+    pub fn take(socket: &Path) -> Result<Self, StartError> {
+        let mut lock_path = OsString::from(socket);
+        lock_path.push(".lock");
+        let lock_path = PathBuf::from(lock_path);
+        let lock = lock(&lock_path)?;
+        let listener =
+            listen(socket).map_err(|source| StartError::File { verb: "listen on", path: socket.to_owned(), source })?;
+        Ok(Place { listener, socket: socket.to_owned(), lock_path, _lock: lock })
+    }
+
+    /// Removes socket and lock from the disk. The lock goes last, and is held until the process ends.
+    pub fn leave(&self) {
+        let _ = fs::remove_file(&self.socket);
+        let _ = fs::remove_file(&self.lock_path);
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StartError> {
+    let failed = |verb| move |source| StartError::File { verb, path: path.to_owned(), source };
+    loop {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed("open"))?;
+        // SAFETY: a descriptor of our own.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == -1 {
+            let source = io::Error::last_os_error();
+            return Err(match source.kind() {
+                io::ErrorKind::WouldBlock => StartError::Locked { path: path.to_owned() },
+                _ => failed("lock")(source),
+            });
+        }
+        // Its last holder may have removed it between our two calls: then this lock guards nothing.
+        let held = file.metadata().map_err(failed("look at"))?;
+        if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    let _ = fs::remove_file(socket);
+    // By way of the directory's descriptor: a socket's own path may have 107 bytes, which a deep run directory exceeds.
+    let directory = File::open(socket.parent().unwrap_or(Path::new("/")))?;
+    let name = socket.file_name().unwrap_or_default();
+    let short = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+    // SAFETY: umask(2) cannot fail, and this program has one thread.
+    let mask = unsafe { libc::umask(0o177) };
+    let listener = UnixListener::bind(short);
+    // SAFETY: as above.
+    unsafe { libc::umask(mask) };
+    let listener = listener?;
+    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Closes what an unknown caller left open, and undoes what it made of the signals.
+pub fn shed_inheritance() {
+    // SAFETY: closes descriptors that nothing of this program has opened yet; std looks at none above 2.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    for signal in 1..=64 {
+        if signal != libc::SIGPIPE {
+            // SAFETY: sets a disposition; for SIGKILL, SIGSTOP and libc's own signals it fails and changes nothing.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+}
+
+/// The way to tell the caller that the shim is there.
+#[derive(Debug)]
+pub struct Caller {
+    pipe: OwnedFd,
+}
+
+impl Caller {
+    /// Lets the caller go.
+    pub fn release(self) {
+        let _ = File::from(self.pipe).write_all(b"1");
+    }
+}
+
+/// Goes into the background: returns there alone. The process that was called waits for [`Caller::release`] and ends.
+pub fn detach(log: &Path) -> Result<Caller, StartError> {
+    let call = |call| move |source| StartError::Call { call, source };
+    let opened = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StartError::File { verb: "open", path, source }
+    };
+    let keep = fs::metadata(log).is_ok_and(|metadata| metadata.len() < OWN_LOG_SIZE);
+    if !keep {
+        let _ = fs::remove_file(log);
+    }
+    let log_file = OpenOptions::new().append(true).create(true).mode(0o600).open(log).map_err(opened(log))?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(opened(Path::new("/dev/null")))?;
+    let (reading, writing) = io::pipe().map_err(call("make a pipe"))?;
+
+    if fork().map_err(call("fork"))? {
+        drop(writing);
+        let mut said = String::new();
+        let _ = File::from(OwnedFd::from(reading)).read_to_string(&mut said);
+        if said == "1" {
+            std::process::exit(0);
+        }
+        return Err(StartError::Ended { said: format!("see {}", log.display()) });
+    }
+    // SAFETY: setsid(2) takes nothing; it cannot fail in a process that was just forked.
+    unsafe { libc::setsid() };
+    // Not the leader of its session, so it can never get a terminal; and its parent is init.
+    match fork() {
+        Ok(false) => {}
+        // SAFETY: leaves at once; what is to be flushed or removed belongs to the process in the background.
+        Ok(true) => unsafe { libc::_exit(0) },
+        // SAFETY: as above.
+        Err(_) => unsafe { libc::_exit(1) },
+    }
+    drop(reading);
+    replace(&log_file, 2);
+    replace(&null, 0);
+    replace(&null, 1);
+    let _ = std::env::set_current_dir("/");
+    // SAFETY: prctl(2) with plain numbers.
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } == -1 {
+        return Err(call("become a subreaper")(io::Error::last_os_error()));
+    }
+    // Not given where the capability CAP_SYS_RESOURCE is not; the shim does its work all the same.
+    let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    Ok(Caller { pipe: writing.into() })
+}
+
+/// Forks; `true` in the parent.
+fn fork() -> io::Result<bool> {
+    // SAFETY: this program has one thread, so the copy is whole.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        child => Ok(child > 0),
+    }
+}
+
+fn replace(file: &File, descriptor: RawFd) {
+    // SAFETY: two open descriptors; dup2 onto a standard one cannot fail but by interruption.
+    while unsafe { libc::dup2(file.as_raw_fd(), descriptor) } == -1
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}

@@ -1,0 +1,205 @@
+//! From nothing to a running main process: the runtime's `create` and `start`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use evenkeel_shim::{Health, Phase, process};
+
+use super::{Run, Supervisor};
+use crate::backoff::{Backoff, Ended};
+use crate::health::Probes;
+use crate::runtime::{self, RuntimeError};
+use crate::survivors::{self, Accounting};
+use crate::{cgroup, clock, output};
+
+/// Bytes of a runtime's standard error that are kept.
+const KEPT_STDERR: usize = 16 * 1024;
+/// Where the runtime writes its errors, by its own option.
+const RUNTIME_LOG: &str = "runtime.log";
+/// How long a killed runtime may take to be gone.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+impl Supervisor {
+    /// Starts the container because somebody asked for it: with a fresh backoff, and a failure is final.
+    ///
+    /// Whoever asked is told why and may ask again; a failing *re*start, of which nobody is told, is tried again.
+    pub(super) fn start_fresh(&mut self) {
+        self.backoff = Backoff::default();
+        self.status.restarts = 0;
+        self.next_start = None;
+        if let Err(error) = self.start() {
+            self.enter(Phase::Failed { message: describe(&error), next_start_at: None });
+        }
+    }
+
+    /// Starts the container again by the restart policy.
+    pub(super) fn restart(&mut self) {
+        self.next_start = None;
+        self.status.restarts = self.status.restarts.saturating_add(1);
+        if let Err(error) = self.start() {
+            let wait = self.backoff.next(&self.config.restart, Ended::NotStarted);
+            self.next_start = wait.map(|wait| Instant::now() + wait);
+            self.enter(Phase::Failed { message: describe(&error), next_start_at: wait.map(clock::after) });
+        }
+    }
+
+    fn start(&mut self) -> Result<(), RuntimeError> {
+        self.status.health = Health::None;
+        self.enter(Phase::Starting);
+        match self.bring_up() {
+            Ok(run) => {
+                self.status.health = run.probes.as_ref().map_or(Health::None, |probes| probes.health);
+                let start_time = process::stat(run.pid).map_or(0, |stat| stat.start_time);
+                let pid = run.pid;
+                self.run = Some(run);
+                self.enter(Phase::Running { pid, start_time, started_at: clock::now() });
+                Ok(())
+            }
+            Err(error) => {
+                self.output.abandon();
+                if let Err(error) = self.delete() {
+                    self.note(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn bring_up(&mut self) -> Result<Run, RuntimeError> {
+        if !self.clean && !self.runtime_has_no_state() {
+            self.delete()?;
+        }
+        self.clean = false;
+
+        let verb = || "create".to_owned();
+        let pid_file = self.beside_config("init.pid");
+        let _ = fs::remove_file(&pid_file);
+        let (stdout, stderr) = self.output.open().map_err(|source| RuntimeError::Pipe { verb: verb(), source })?;
+        let arguments = [
+            OsString::from("create"),
+            "--bundle".into(),
+            self.config.bundle.clone().into(),
+            "--pid-file".into(),
+            pid_file.clone().into(),
+            self.config.id.clone().into(),
+        ];
+        let call = runtime::call(&self.config.runtime, &self.runtime_log(), &arguments, Some(stdout), Some(stderr))?;
+        let ended = self.wait_for(&call, None)?;
+        if ended != crate::reaper::Ended::Exited(0) {
+            // The container has the same standard error as `create`, and wrote nothing to it yet.
+            let said = self.output.abandon();
+            call.judge(ended, &said)?;
+        }
+        let pid = fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());
+        let pid = pid.filter(|pid| *pid > 1).ok_or(RuntimeError::NoPid { path: pid_file })?;
+        if !self.reaper.has(pid) && !crate::reaper::is_child(pid) {
+            return Err(RuntimeError::NotOurs { pid });
+        }
+        self.output.release_held();
+
+        let own_pid_namespace = survivors::is_first_of_its_namespace(pid);
+        let accounting = own_pid_namespace.then(|| Accounting::begin(pid)).and_then(|begun| match begun {
+            Ok(accounting) => Some(accounting),
+            Err(error) => {
+                self.note(&error);
+                None
+            }
+        });
+        let oom_kills_before = cgroup::oom_kills(&self.config.cgroups);
+        self.runtime(&["start".into(), self.config.id.clone().into()])?;
+        let started = Instant::now();
+        let probes = self.config.health.clone().map(|config| Probes::new(config, started));
+        Ok(Run { pid, started, own_pid_namespace, oom_kills_before, accounting, probes, probe: None, stopping: None })
+    }
+
+    /// Removes whatever the runtime still has of this container: after its end, or left by a shim that was killed.
+    pub(super) fn delete(&mut self) -> Result<(), RuntimeError> {
+        self.runtime(&["delete".into(), "--force".into(), self.config.id.clone().into()])?;
+        self.clean = true;
+        for name in ["init.pid", "probe.pid", "probe.log", RUNTIME_LOG] {
+            let _ = fs::remove_file(self.beside_config(name));
+        }
+        Ok(())
+    }
+
+    /// Runs a verb to its end.
+    pub(super) fn runtime(&mut self, arguments: &[OsString]) -> Result<(), RuntimeError> {
+        let verb = arguments.first().map(|verb| verb.to_string_lossy().into_owned()).unwrap_or_default();
+        let (reading, writing) = output::pipe().map_err(|source| RuntimeError::Pipe { verb, source })?;
+        let call = runtime::call(&self.config.runtime, &self.runtime_log(), arguments, None, Some(writing))?;
+        let mut said = Vec::new();
+        let ended = self.wait_for(&call, Some((&reading, &mut said)))?;
+        keep_available(&reading, &mut said);
+        call.judge(ended, &said)
+    }
+
+    /// Waits for a verb, and kills it when it takes too long.
+    fn wait_for(
+        &mut self,
+        call: &runtime::Call,
+        mut stderr: Option<(&OwnedFd, &mut Vec<u8>)>,
+    ) -> Result<crate::reaper::Ended, RuntimeError> {
+        let mut deadline = Instant::now() + self.runtime_timeout;
+        let mut killed = false;
+        loop {
+            if let Some(ended) = self.reaper.take(call.pid) {
+                if killed {
+                    let seconds = self.runtime_timeout.as_secs();
+                    return Err(RuntimeError::TimedOut { verb: call.verb.clone(), seconds });
+                }
+                return Ok(ended);
+            }
+            if Instant::now() >= deadline {
+                if killed {
+                    let seconds = (self.runtime_timeout + KILL_GRACE).as_secs();
+                    return Err(RuntimeError::TimedOut { verb: call.verb.clone(), seconds });
+                }
+                call.kill();
+                killed = true;
+                deadline = Instant::now() + KILL_GRACE;
+            }
+            let stderr = stderr.as_mut().map(|(fd, kept)| (*fd, &mut **kept));
+            self.turn(Some(deadline), stderr, false);
+        }
+    }
+
+    /// Whether the runtime's state directory is known and has nothing of this container: then `delete` is spared.
+    pub(super) fn runtime_has_no_state(&self) -> bool {
+        let mut arguments = self.config.runtime.iter();
+        let root = arguments.by_ref().find(|argument| *argument == "--root").and_then(|_| arguments.next());
+        root.is_some_and(|root| {
+            let state = PathBuf::from(root).join(&self.config.id);
+            matches!(fs::symlink_metadata(state), Err(error) if error.kind() == io::ErrorKind::NotFound)
+        })
+    }
+
+    pub(super) fn runtime_log(&self) -> PathBuf {
+        self.beside_config(RUNTIME_LOG)
+    }
+
+    pub(super) fn beside_config(&self, name: &str) -> PathBuf {
+        self.config_path.with_file_name(name)
+    }
+}
+
+/// Reads what is there of a verb's standard error, and keeps its beginning.
+pub(super) fn keep_available(fd: &OwnedFd, kept: &mut Vec<u8>) {
+    let mut buffer = Vec::with_capacity(4096);
+    while matches!(output::read_available(fd, &mut buffer), Ok(count) if count > 0) {
+        let space = KEPT_STDERR.saturating_sub(kept.len());
+        kept.extend_from_slice(&buffer[..buffer.len().min(space)]);
+        buffer.clear();
+    }
+}
+
+/// Gives an error with its causes in one line: the status file has room for no more.
+fn describe(error: &RuntimeError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
