@@ -1,1 +1,102 @@
-//! network
+//! Networks as the kernel has them: links, addresses, routes, namespaces of containers, and the one firewall table.
+//!
+//! [`Networks`] holds one rtnetlink connection to the namespace that it was opened in and makes, repairs, removes and
+//! describes what `evenkeel-plan` decided; every deed may be repeated. Nothing is decided or remembered here: the
+//! kernel is asked each time. Whether a name on the host is ours is told by the mark in the link's alias.
+
+mod announce;
+mod endpoint;
+mod error;
+mod links;
+mod namespace;
+mod netlink;
+mod observe;
+mod own_link;
+mod sysctl;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use evenkeel_plan::Endpoint;
+use evenkeel_schema::{Key, Kind, Name, NetworkSpec};
+
+use crate::{Instance, Paths};
+pub use error::NetworkError;
+use netlink::Netlink;
+pub use observe::NetworkView;
+
+/// How many namespaces are entered at a time.
+const CONCURRENCY: usize = 64;
+
+/// The networks of one installation; clones share their connection.
+#[derive(Clone, Debug)]
+pub struct Networks {
+    netlink: Netlink,
+    paths: Paths,
+    instance: Instance,
+    namespaces: Arc<namespace::Directory>,
+}
+
+impl Networks {
+    /// Connects to the network namespace that the process is in.
+    pub async fn open(paths: &Paths, instance: &Instance) -> Result<Networks, NetworkError> {
+        let netlink = Netlink::open().map_err(|source| NetworkError::Connect { source })?;
+        Ok(Networks { netlink, paths: paths.clone(), instance: instance.clone(), namespaces: Arc::default() })
+    }
+
+    /// Makes a network's own link with all that hangs on it, completes it or repairs it.
+    ///
+    /// A macvlan network needs its parent to be there. The parent is brought up where it is down, since no station of
+    /// the network could speak otherwise, and is not changed in any other way. A link of the wanted name without our
+    /// mark is refused; see [`Networks::adopt`].
+    pub async fn ensure(&self, name: &Name, spec: &NetworkSpec) -> Result<(), NetworkError> {
+        own_link::ensure(&self.netlink, &self.instance, name, spec).await
+    }
+
+    /// Puts our mark on a link of the wanted name that something else made, then ensures it.
+    pub async fn adopt(&self, name: &Name, spec: &NetworkSpec) -> Result<(), NetworkError> {
+        own_link::adopt(&self.netlink, &self.instance, name, spec).await?;
+        self.ensure(name, spec).await
+    }
+
+    /// Removes a network's own link. One that is gone, or that is not ours, is left as it is.
+    pub async fn remove(&self, name: &Name, spec: &NetworkSpec) -> Result<(), NetworkError> {
+        own_link::remove(&self.netlink, &self.instance, name, spec).await
+    }
+
+    /// Makes and pins a container's network namespace with loopback up, or takes the one that is there.
+    pub async fn create_namespace(&self, container: &Name) -> Result<PathBuf, NetworkError> {
+        let path = self.paths.network_namespace(container);
+        namespace::create(self.namespaces.clone(), &path).await?;
+        Ok(path)
+    }
+
+    /// Removes a container's network namespace and every link of it, on either side.
+    pub async fn remove_namespace(&self, container: &Name) -> Result<(), NetworkError> {
+        let path = self.paths.network_namespace(container);
+        match namespace::open(&path)? {
+            Some(inside) => endpoint::remove_all(&path, &inside).await?,
+            None => endpoint::remove_host_ends(&self.netlink, &self.mark(container)).await?,
+        }
+        namespace::unpin(&self.namespaces, &path)
+    }
+
+    /// Makes, completes or repairs a container's interfaces, and removes those that bear our mark and are not listed.
+    ///
+    /// Neighbours are told of every address that is new on its hardware address (gratuitous ARP, unsolicited neighbour
+    /// advertisement).
+    pub async fn ensure_endpoints(&self, container: &Name, endpoints: &[Endpoint]) -> Result<(), NetworkError> {
+        let path = self.paths.network_namespace(container);
+        let inside = namespace::open(&path)?
+            .ok_or_else(|| NetworkError::NoNamespace { container: container.clone(), path: path.clone() })?;
+        endpoint::ensure(&self.netlink, &path, &inside, &self.mark(container), endpoints).await
+    }
+
+    /// Gives the alias of every link of a container.
+    fn mark(&self, container: &Name) -> String {
+        self.instance.mark(&Key::new(Kind::Container, container.clone()))
+    }
+}

@@ -1,0 +1,41 @@
+//! What can go wrong with networks, each with the object and what was tried.
+
+use std::io;
+use std::path::PathBuf;
+
+use evenkeel_schema::Name;
+
+/// Why a network, a namespace, an interface or the firewall table is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error("cannot open an rtnetlink connection")]
+    Connect { source: io::Error },
+    #[error("cannot list {what}")]
+    List { what: &'static str, source: io::Error },
+    #[error("cannot {deed} link {link}")]
+    Link { deed: &'static str, link: String, source: io::Error },
+    #[error("cannot {deed} address {address} of link {link}")]
+    Address { deed: &'static str, address: String, link: String, source: io::Error },
+    #[error("cannot {deed} route to {destination} over link {link}")]
+    Route { deed: &'static str, destination: String, link: String, source: io::Error },
+    #[error("network {network} is macvlan and states no parent link")]
+    ParentNotStated { network: Name },
+    #[error("the parent link {parent} of network {network} does not exist")]
+    ParentMissing { parent: String, network: Name },
+    #[error("link {link} of network {network} does not exist")]
+    AttachmentMissing { link: String, network: Name },
+    #[error("there is a link {link} already that evenkeel did not make")]
+    NotOurs { link: String },
+    #[error("link {link} is of kind `{found}`, and `{wanted}` is needed: it cannot be adopted")]
+    OtherKind { link: String, found: String, wanted: String },
+    #[error("link {link} disappeared while it was worked on")]
+    Vanished { link: String },
+    #[error("container {container} has no network namespace at {}", path.display())]
+    NoNamespace { container: Name, path: PathBuf },
+    #[error("cannot {deed} the network namespace {}", path.display())]
+    Namespace { deed: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot set {}", path.display())]
+    Sysctl { path: PathBuf, source: io::Error },
+    #[error("cannot announce the addresses of interface {interface}")]
+    Announce { interface: String, source: io::Error },
+}

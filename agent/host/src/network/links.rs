@@ -1,0 +1,137 @@
+//! Messages about links, and what any link of ours is brought to: mark, hardware address, size, state, addresses.
+//!
+//! Which values those are is the caller's matter: a network's own link (`own_link.rs`) or a container's interface
+//! (`endpoint.rs`).
+
+use std::collections::BTreeSet;
+
+use evenkeel_plan::MacAddress;
+use ipnet::IpNet;
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+};
+
+use super::NetworkError;
+use super::netlink::{Link, Netlink};
+
+/// The largest packet of a bridge network that states nothing.
+pub(super) const ETHERNET_MTU: u32 = 1500;
+
+/// What a link is to be; what is `None` is left as it is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted<'a> {
+    pub alias: Option<&'a str>,
+    pub mac: Option<MacAddress>,
+    pub mtu: Option<u32>,
+    pub bridge: Option<u32>,
+}
+
+/// Brings a link to what it is to be and up, in one message; says whether anything had to be changed.
+pub(super) async fn bring(netlink: &Netlink, link: &Link, wanted: &Wanted<'_>) -> Result<bool, NetworkError> {
+    let mut message = about(link.index);
+    let attributes = &mut message.attributes;
+    if let Some(alias) = wanted.alias.filter(|alias| link.alias.as_deref() != Some(*alias)) {
+        attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    }
+    if let Some(mac) = wanted.mac.filter(|mac| link.mac != Some(*mac)) {
+        attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    }
+    if let Some(mtu) = wanted.mtu.filter(|mtu| link.mtu != *mtu) {
+        attributes.push(LinkAttribute::Mtu(mtu));
+    }
+    if let Some(bridge) = wanted.bridge.filter(|bridge| link.bridge != Some(*bridge)) {
+        attributes.push(LinkAttribute::Controller(bridge));
+    }
+    if attributes.is_empty() && link.up {
+        return Ok(false);
+    }
+    set_up(&mut message);
+    let fail = |source| NetworkError::Link { deed: "set", link: link.name.clone(), source };
+    netlink.set_link(message).await.map_err(fail)?;
+    Ok(true)
+}
+
+/// What became of a link's addresses.
+pub(super) struct Addresses {
+    pub added: BTreeSet<IpNet>,
+    /// Whether any was removed, which takes routes along.
+    pub removed: bool,
+}
+
+/// Gives a link exactly these addresses, link-local ones left aside.
+pub(super) async fn bring_addresses(
+    netlink: &Netlink,
+    link: &Link,
+    mut current: BTreeSet<IpNet>,
+    wanted: &BTreeSet<IpNet>,
+) -> Result<Addresses, NetworkError> {
+    let fail = |deed, net: &IpNet| {
+        let (address, link) = (net.to_string(), link.name.clone());
+        move |source| NetworkError::Address { deed, address, link, source }
+    };
+    let mut removed = false;
+    for net in current.difference(wanted) {
+        netlink.remove_address(link.index, *net).await.map_err(fail("remove", net))?;
+        removed = true;
+    }
+    if removed {
+        // The first IPv4 address of a subnet takes the others of it along.
+        current = addresses(netlink, link).await?;
+    }
+    let added: BTreeSet<IpNet> = wanted.difference(&current).copied().collect();
+    for net in &added {
+        netlink.add_address(link.index, *net).await.map_err(fail("add", net))?;
+    }
+    Ok(Addresses { added, removed })
+}
+
+/// Lists the addresses of one link.
+pub(super) async fn addresses(netlink: &Netlink, link: &Link) -> Result<BTreeSet<IpNet>, NetworkError> {
+    let list = netlink.addresses(Some(link.index)).await;
+    let list = list.map_err(|source| NetworkError::List { what: "addresses", source })?;
+    Ok(list.iter().map(|address| address.net).collect())
+}
+
+/// A message about an existing link.
+pub(super) fn about(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message
+}
+
+/// A message that brings a link up.
+pub(super) fn up(index: u32) -> LinkMessage {
+    let mut message = about(index);
+    set_up(&mut message);
+    message
+}
+
+fn set_up(message: &mut LinkMessage) {
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+}
+
+/// A message that makes a link of this name.
+pub(super) fn new_link(name: &str, mac: MacAddress, mtu: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::Address(mac.0.to_vec()),
+        LinkAttribute::Mtu(mtu),
+    ];
+    message
+}
+
+/// Makes the new link a bridge.
+pub(super) fn as_bridge(mut message: LinkMessage) -> LinkMessage {
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    message
+}
+
+/// Makes the new link a macvlan link whose stations reach each other without the parent's switch.
+pub(super) fn as_macvlan(mut message: LinkMessage, parent: u32) -> LinkMessage {
+    let data = InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Bridge)]);
+    message.attributes.push(LinkAttribute::Link(parent));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::MacVlan), LinkInfo::Data(data)]));
+    message
+}

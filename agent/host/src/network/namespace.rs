@@ -1,0 +1,148 @@
+//! Network namespaces of containers, pinned by a bind mount so that they outlive every process in them.
+//!
+//! A thread enters a namespace for one deed and ends: none stays inside, since it would keep the namespace alive. What
+//! is to be in a namespace is `endpoint.rs`'s matter.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::fstatfs;
+
+use super::netlink::{self, Netlink};
+use super::{NetworkError, sysctl};
+
+/// The magic number of the file system that namespaces' files lie on (statfs(2)).
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+
+/// Settings of every new namespace: as Docker has them, and no address from a router that the manifest does not state.
+const SETTINGS: [(&str, &str); 6] = [
+    ("ipv4/ip_unprivileged_port_start", "0"),
+    ("ipv4/ping_group_range", "0 2147483647"),
+    ("ipv6/conf/all/accept_ra", "0"),
+    ("ipv6/conf/default/accept_ra", "0"),
+    ("ipv6/conf/all/autoconf", "0"),
+    ("ipv6/conf/default/autoconf", "0"),
+];
+
+/// Guards the directory of pinned namespaces between "is it prepared" and "is something in it".
+#[derive(Debug, Default)]
+pub(super) struct Directory(Mutex<()>);
+
+/// Opens a pinned namespace; `None` where there is none: no file, or one that nothing is mounted on.
+pub(super) fn open(path: &Path) -> Result<Option<File>, NetworkError> {
+    let fail = |source| NetworkError::Namespace { deed: "open", path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fail(error)),
+    };
+    let on = fstatfs(&file).map_err(|errno| fail(errno.into()))?;
+    Ok((on.filesystem_type().0 as i64 == NSFS_MAGIC).then_some(file))
+}
+
+/// Connects to the rtnetlink of a namespace.
+pub(super) async fn connect(path: &Path, namespace: &File) -> Result<Netlink, NetworkError> {
+    let fail = |source| NetworkError::Namespace { deed: "connect to", path: path.to_owned(), source };
+    let socket = inside(namespace, netlink::socket).await.and_then(|socket| socket).map_err(fail)?;
+    Netlink::over(socket).map_err(fail)
+}
+
+/// Does one deed on a thread of its own inside a namespace.
+pub(super) async fn inside<T: Send + 'static>(
+    namespace: &File,
+    deed: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let namespace = namespace.try_clone()?;
+    on_thread(move || setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map(|()| deed()).map_err(io::Error::from))
+        .await?
+}
+
+/// Does one deed in a new namespace that ends with it.
+pub(super) async fn in_new<T: Send + 'static>(deed: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    on_thread(move || unshare(CloneFlags::CLONE_NEWNET).map(|()| deed()).map_err(io::Error::from)).await?
+}
+
+/// A thread, not `spawn_blocking`: the pool's threads must never end up in another namespace than the process.
+async fn on_thread<T: Send + 'static>(deed: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("network-namespace".to_owned()).spawn(move || {
+        // Whoever asked may have been cancelled.
+        let _ = answer.send(deed());
+    })?;
+    answered.await.map_err(|_| io::Error::other("the thread in the network namespace ended early"))
+}
+
+/// Makes a namespace and pins it, or takes the one that is pinned there already.
+pub(super) async fn create(directory: std::sync::Arc<Directory>, path: &Path) -> Result<(), NetworkError> {
+    let fail = |source| NetworkError::Namespace { deed: "create", path: path.to_owned(), source };
+    let namespace = match open(path)? {
+        Some(namespace) => namespace,
+        None => {
+            let pinned = path.to_owned();
+            in_new(move || pin_own(&directory, &pinned)).await.map_err(fail)??;
+            open(path)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?
+        }
+    };
+    let netlink = connect(path, &namespace).await?;
+    let loopback = netlink.link_by_name("lo").await.map_err(fail)?;
+    match loopback {
+        Some(link) if !link.up => netlink.set_link(super::links::up(link.index)).await.map_err(fail),
+        _ => Ok(()),
+    }
+}
+
+/// Pins the namespace of the calling thread, with every setting made before anyone can find it.
+fn pin_own(directory: &Directory, path: &Path) -> Result<(), NetworkError> {
+    for (name, value) in SETTINGS {
+        sysctl::write(name, value)?;
+    }
+    let fail = |source| NetworkError::Namespace { deed: "pin", path: path.to_owned(), source };
+    let _prepared = directory.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    prepare(parent).map_err(fail)?;
+    File::options().create(true).truncate(false).write(true).open(path).map_err(fail)?;
+    let own = Path::new("/proc/thread-self/ns/net");
+    mount(Some(own), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|errno| fail(errno.into()))
+}
+
+/// Makes the directory a shared mount of its own, as iproute2 does with its own directory.
+///
+/// So mount namespaces that were copied from this one lose a pinned namespace when it is unpinned here, instead of
+/// keeping it alive.
+fn prepare(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let share = || mount(None::<&str>, directory, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    match share() {
+        // It is not a mount point yet.
+        Err(nix::errno::Errno::EINVAL) => {
+            mount(Some(directory), directory, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+            Ok(share()?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Takes the pin away, and the directory's own mount with the last one. What is gone already is fine.
+pub(super) fn unpin(directory: &Directory, path: &Path) -> Result<(), NetworkError> {
+    let fail = |source| NetworkError::Namespace { deed: "remove", path: path.to_owned(), source };
+    let _prepared = directory.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if open(path)?.is_some() {
+        umount2(path, MntFlags::MNT_DETACH).map_err(|errno| fail(errno.into()))?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+        _ => {}
+    }
+    let parent: PathBuf = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let empty = fs::read_dir(&parent).is_ok_and(|mut entries| entries.next().is_none());
+    // Another pin that comes meanwhile makes one of these fail, and then it is right that they do.
+    if empty && umount2(&parent, MntFlags::empty()).is_ok() {
+        let _ = fs::remove_dir(&parent);
+    }
+    Ok(())
+}
