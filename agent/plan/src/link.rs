@@ -80,13 +80,18 @@ pub fn shim_address(spec: &NetworkSpec) -> Option<IpNet> {
     }
 }
 
-/// Lists what the host reaches through its shim.
+/// Lists what the host reaches through its shim. `auto` leaves out the family that the shim has no address of: over
+/// IPv6 nobody answers for an address of another link, so such a route would lead nowhere.
 pub fn shim_routes(spec: &NetworkSpec) -> BTreeSet<IpNet> {
     match spec.shim.as_ref().map(|shim| &shim.routes) {
         None => BTreeSet::new(),
         Some(ShimRoutes::Listed(routes)) => routes.iter().map(IpNet::trunc).collect(),
         Some(ShimRoutes::Auto) => {
-            spec.subnets.iter().map(|subnet| subnet.ip_range.unwrap_or(subnet.subnet).trunc()).collect()
+            let same_family = |net: &IpNet| {
+                shim_address(spec).is_some_and(|address| address.addr().is_ipv4() == net.addr().is_ipv4())
+            };
+            let ranges = spec.subnets.iter().map(|subnet| subnet.ip_range.unwrap_or(subnet.subnet).trunc());
+            ranges.filter(same_family).collect()
         }
     }
 }

@@ -114,11 +114,8 @@ fn set_up(message: &mut LinkMessage) {
 /// A message that makes a link of this name.
 pub(super) fn new_link(name: &str, mac: MacAddress, mtu: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::Address(mac.0.to_vec()),
-        LinkAttribute::Mtu(mtu),
-    ];
+    message.attributes =
+        vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::Address(mac.0.to_vec()), LinkAttribute::Mtu(mtu)];
     message
 }
 

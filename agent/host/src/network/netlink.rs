@@ -233,10 +233,7 @@ impl Netlink {
     }
 
     /// Sends one message and gathers all that comes back, and whether the kernel says it was torn.
-    async fn ask(
-        &self,
-        message: NetlinkMessage<RouteNetlinkMessage>,
-    ) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
+    async fn ask(&self, message: NetlinkMessage<RouteNetlinkMessage>) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
         let lost = || io::Error::new(io::ErrorKind::NotConnected, "the netlink connection is gone");
         let single = message.header.flags & (NLM_F_ACK | NLM_F_DUMP) == 0;
         let mut replies = self.handle.clone().request(message).map_err(|_| lost())?;

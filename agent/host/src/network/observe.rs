@@ -66,8 +66,8 @@ impl Networks {
     pub async fn observe_interfaces(&self, container: &Name) -> Result<Option<Vec<ObservedInterface>>, NetworkError> {
         let Some(ends) = self.look_inside(container).await? else { return Ok(None) };
         let mut interfaces = Vec::new();
-        for (mut interface, other_end) in ends {
-            if let Some(index) = other_end {
+        for (mut interface, below) in ends {
+            if let Some(index) = below {
                 let fail = |source| NetworkError::Link { deed: "look at", link: index.to_string(), source };
                 let end = self.netlink.link_by_index(index).await.map_err(fail)?;
                 let bridge = match end.as_ref().and_then(|end| end.bridge) {
@@ -90,7 +90,8 @@ impl Networks {
             let ends = self.look_inside(&container).await;
             (container, ends)
         };
-        let seen: Vec<_> = stream::iter(containers.iter().cloned()).map(look).buffer_unordered(CONCURRENCY).collect().await;
+        let seen: Vec<_> =
+            stream::iter(containers.iter().cloned()).map(look).buffer_unordered(CONCURRENCY).collect().await;
         // After the namespaces: an end that is made meanwhile is in the list, and one that goes is gone from both.
         let links = self.netlink.links().await;
         let links = match links {
@@ -104,8 +105,8 @@ impl Networks {
             }
         };
         let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
-        let joined = |(mut interface, other_end): (ObservedInterface, Option<u32>)| {
-            if let Some(index) = other_end {
+        let joined = |(mut interface, below): (ObservedInterface, Option<u32>)| {
+            if let Some(index) = below {
                 let end = by_index.get(&index).copied();
                 let bridge = end.and_then(|end| by_index.get(&end.bridge?)).copied();
                 join(&mut interface, end, bridge);
@@ -116,7 +117,7 @@ impl Networks {
         seen.into_iter().map(|(name, ends)| (name, ends.map(all))).collect()
     }
 
-    /// Lists a container's interfaces, each with the index of its other end on the host.
+    /// Lists a container's interfaces, each with the index of its link on the host: a veth's other end, a macvlan's parent.
     async fn look_inside(
         &self,
         container: &Name,
@@ -142,17 +143,22 @@ impl Networks {
                 addresses: of_link(&addresses, link),
                 gateways: over_link(&routes, link).filter_map(gateway).collect::<BTreeSet<IpAddr>>(),
                 bridge: None,
+                parent: None,
             };
-            (interface, link.below.filter(|_| link.kind == "veth"))
+            (interface, link.below)
         };
         Ok(Some(links.iter().filter(ours).map(interface).collect()))
     }
 }
 
-/// Adds what only the host's side tells: the bridge, and whether the other end is up too.
-fn join(interface: &mut ObservedInterface, end: Option<&Link>, bridge: Option<&Link>) {
-    interface.up &= end.is_some_and(|end| end.up);
-    interface.bridge = bridge.map(|bridge| bridge.name.clone());
+/// Adds what only the host's side tells: the parent, or the bridge and whether the other end is up too.
+fn join(interface: &mut ObservedInterface, below: Option<&Link>, bridge: Option<&Link>) {
+    if interface.kind == "veth" {
+        interface.up &= below.is_some_and(|end| end.up);
+        interface.bridge = bridge.map(|bridge| bridge.name.clone());
+    } else {
+        interface.parent = below.map(|parent| parent.name.clone());
+    }
 }
 
 /// Tells whether a name is of the form `eth0`.

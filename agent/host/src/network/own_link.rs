@@ -105,12 +105,8 @@ pub(super) async fn ensure(
     if matches!(own.form, Form::Bridge) {
         settle_bridge(&own.name)?;
     }
-    let changed = links::bring(
-        netlink,
-        &link,
-        &Wanted { mac: Some(own.mac), mtu: Some(own.mtu), ..Wanted::default() },
-    )
-    .await?;
+    let changed =
+        links::bring(netlink, &link, &Wanted { mac: Some(own.mac), mtu: Some(own.mtu), ..Wanted::default() }).await?;
     // Asked only now: a link that goes down loses its IPv6 addresses and its routes.
     let current = links::addresses(netlink, &link).await?;
     let new = links::bring_addresses(netlink, &link, current, &own.addresses).await?.added;
@@ -252,13 +248,18 @@ async fn bring_routes(netlink: &Netlink, link: &Link, wanted: &BTreeSet<IpNet>) 
         }
     }
     for destination in wanted {
-        let there = current.iter().any(|route| {
-            route.destination == *destination && route.gateway.is_none() && !route.automatic
-        });
+        let there = current
+            .iter()
+            .any(|route| route.destination == *destination && route.gateway.is_none() && !route.automatic);
         if !there {
             let priority = if matches!(destination, IpNet::V6(_)) { SHIM_METRIC_V6 } else { 0 };
-            let route =
-                Route { destination: *destination, gateway: None, output: Some(link.index), automatic: false, priority };
+            let route = Route {
+                destination: *destination,
+                gateway: None,
+                output: Some(link.index),
+                automatic: false,
+                priority,
+            };
             netlink.add_route(&route).await.map_err(fail("add", destination))?;
         }
     }
