@@ -8,4 +8,5 @@ pub mod lock;
 pub mod report;
 pub mod schedule;
 pub mod settings;
+pub mod source;
 pub mod watch;
