@@ -5,6 +5,7 @@
 
 pub mod ledger;
 pub mod lock;
+pub mod oci;
 pub mod report;
 pub mod schedule;
 pub mod settings;

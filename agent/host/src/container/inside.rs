@@ -1,0 +1,80 @@
+//! Safe access to paths inside a container's root file system from outside.
+//!
+//! An image is not trusted: a symbolic link in it may point anywhere. Every path is resolved by the kernel with the
+//! root file system as its root (openat2(2), `RESOLVE_IN_ROOT`).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+
+/// The longest file that is read whole; passwd and group files are far shorter.
+const MAX_SIZE: u64 = 4 << 20;
+
+/// An open root file system.
+#[derive(Debug)]
+pub struct Inside {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+impl Inside {
+    pub fn open(root: &Path) -> io::Result<Inside> {
+        let descriptor = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Inside { root: descriptor, path: root.to_owned() })
+    }
+
+    /// Gives the host's path of the root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a path as the container would find it; `None` where there is nothing.
+    pub fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<Option<OwnedFd>> {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        match openat2(&self.root, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Ok(descriptor) => Ok(Some(descriptor)),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Reads a text file; empty where there is none.
+    pub fn read_text(&self, path: &Path) -> io::Result<String> {
+        // Without O_NONBLOCK a named pipe in the image would hold us up for ever.
+        let Some(descriptor) = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)? else {
+            return Ok(String::new());
+        };
+        let file = File::from(descriptor);
+        if !file.metadata()?.is_file() {
+            return Ok(String::new());
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_SIZE).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Makes sure that a directory is there, with its parents.
+    pub fn make_directory(&self, path: &Path) -> io::Result<()> {
+        let parts: Vec<&Path> = path.ancestors().collect();
+        for (parent, directory) in parts.iter().rev().zip(parts.iter().rev().skip(1)) {
+            if self.open_at(directory, OFlags::PATH)?.is_some() {
+                continue;
+            }
+            let (Some(name), Some(parent)) =
+                (directory.file_name(), self.open_at(parent, OFlags::PATH | OFlags::DIRECTORY)?)
+            else {
+                return Err(io::ErrorKind::NotADirectory.into());
+            };
+            match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! What the kernel says of a container's main process, read from outside through `/proc/<pid>`.
+//!
+//! Nothing in the container is asked or run, and no path of the container is followed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use evenkeel_plan::ObservedProcess;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::mountinfo::{MountTable, MountTableError};
+
+/// The process could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("{path}")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path}: no `{field}` line")]
+    MissingField { path: PathBuf, field: &'static str },
+    #[error("{path}: cannot enter")]
+    Namespace {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
+    #[error(transparent)]
+    Mounts(#[from] MountTableError),
+}
+
+/// Gives field 22 of `/proc/<pid>/stat`, in clock ticks since the boot: with the pid it names one process for good.
+/// `None` where there is no such process or only its exit status is left.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may itself hold spaces and parentheses.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+/// Sends a signal to exactly this process; `false` where it has ended.
+pub fn signal_process(pid: u32, started: u64, signal: i32) -> io::Result<bool> {
+    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
+    let pidfd = match pidfd_open(id, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(false),
+        other => other?,
+    };
+    // The descriptor holds the process; now its pid cannot pass to another before this is read.
+    if start_time(pid) != Some(started) {
+        return Ok(false);
+    }
+    use std::os::fd::AsRawFd;
+    let (descriptor, nothing) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: the descriptor is open, and no siginfo is passed. Raw, since real-time signals have no name in rustix.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, descriptor, signal, nothing, 0) };
+    match (result, io::Error::last_os_error()) {
+        (0, _) => Ok(true),
+        (_, error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        (_, error) => Err(error),
+    }
+}
+
+/// Looks at a process. `targets` are the mount targets of its manifest; see [`ObservedProcess::mount_points`].
+/// `None` where it has ended.
+pub fn observe(pid: u32, targets: &[&str]) -> Result<Option<ObservedProcess>, ProcessError> {
+    match try_observe(pid, targets) {
+        Err(_) if start_time(pid).is_none() => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn try_observe(pid: u32, targets: &[&str]) -> Result<ObservedProcess, ProcessError> {
+    let path = PathBuf::from(format!("/proc/{pid}/status"));
+    let status = fs::read_to_string(&path).map_err(|source| ProcessError::File { path: path.clone(), source })?;
+    let field = |name: &'static str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(str::trim).ok_or_else(|| ProcessError::MissingField { path: path.clone(), field: name })
+    };
+    let mounts = MountTable::of_process(pid)?;
+    let bounding = u64::from_str_radix(field("CapBnd")?, 16)
+        .map_err(|_| ProcessError::MissingField { path: path.clone(), field: "CapBnd" })?;
+    let root = mounts.at(Path::new("/"));
+    Ok(ObservedProcess {
+        no_new_privileges: field("NoNewPrivs")? == "1",
+        // A kernel without seccomp has no such line.
+        seccomp_filter: field("Seccomp").is_ok_and(|mode| mode == "2"),
+        capability_bounding_set: bounding,
+        readonly_rootfs: root.is_some_and(|mount| mount.options.split(',').any(|option| option == "ro")),
+        mount_points: mount_points(&mounts, pid, targets),
+        hostname: hostname(pid)?,
+    })
+}
+
+/// Lists mount points below `/`, and targets that lead to one through the image's symbolic links by their own name.
+fn mount_points(mounts: &MountTable, pid: u32, targets: &[&str]) -> BTreeSet<String> {
+    let deleted = |root: &Path| root.as_os_str().as_encoded_bytes().ends_with(b"//deleted");
+    let seen = mounts.iter().filter(|mount| mount.mount_point != Path::new("/") && !deleted(&mount.root));
+    let mut points: BTreeSet<String> = seen.map(|mount| mount.mount_point.to_string_lossy().into_owned()).collect();
+    for target in targets {
+        if points.contains(*target) {
+            continue;
+        }
+        if let Some(real) = real_path(pid, target)
+            && points.contains(&real)
+        {
+            points.insert((*target).to_owned());
+        }
+    }
+    points
+}
+
+/// Resolves a path as the process would, without leaving its root (openat2(2), `RESOLVE_IN_ROOT`).
+fn real_path(pid: u32, path: &str) -> Option<String> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = openat(CWD, format!("/proc/{pid}/root"), flags | OFlags::DIRECTORY, Mode::empty()).ok()?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(&root, path.trim_start_matches('/'), flags, Mode::empty(), resolve).ok()?;
+    use std::os::fd::AsRawFd;
+    let name = |descriptor: i32| fs::read_link(format!("/proc/self/fd/{descriptor}")).ok();
+    let (root, found) = (name(root.as_raw_fd())?, name(found.as_raw_fd())?);
+    // Seen from another mount namespace both names are relative to that one's root, which is `/` itself.
+    let inner = found.strip_prefix(&root).ok()?;
+    Some(Path::new("/").join(inner).to_string_lossy().into_owned())
+}
+
+/// Asks the UTS namespace for its name, in a thread of its own that joins it and ends.
+fn hostname(pid: u32) -> Result<String, ProcessError> {
+    let path = PathBuf::from(format!("/proc/{pid}/ns/uts"));
+    let namespace = File::open(&path).map_err(|source| ProcessError::File { path: path.clone(), source })?;
+    let asked = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                setns(namespace.as_fd(), CloneFlags::CLONE_NEWUTS)?;
+                nix::unistd::gethostname()
+            })
+            .join()
+    });
+    match asked {
+        Ok(Ok(name)) => Ok(name.to_string_lossy().into_owned()),
+        Ok(Err(source)) => Err(ProcessError::Namespace { path, source }),
+        Err(_) => Err(ProcessError::Namespace { path, source: Errno::UnknownErrno }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! The terminal of an interactive `exec`: the master end arrives over a socket and is joined to our own terminal.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, listen,
+    recvmsg, socket,
+};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{Pid, read, write};
+
+use super::exec::{ended, pass_on};
+
+nix::ioctl_read_bad!(get_window_size, libc::TIOCGWINSZ, libc::winsize);
+nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, libc::winsize);
+
+/// The socket on which the master end arrives; removed again when dropped.
+pub struct Console {
+    socket: OwnedFd,
+    path: PathBuf,
+}
+
+impl Console {
+    pub fn listen(directory: &Path) -> Result<Console, Errno> {
+        let path = directory.join(format!("console-{}.sock", std::process::id()));
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        // A leftover of a process that was killed and had this pid.
+        let _ = std::fs::remove_file(&path);
+        bind(socket.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        let console = Console { socket, path };
+        listen(&console.socket, Backlog::new(1)?)?;
+        Ok(console)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the master end from the container's process, which has sent it by now.
+    pub fn receive(&self) -> Result<OwnedFd, Errno> {
+        let connection = accept4(self.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+        // SAFETY: accept4 gave a descriptor that nothing else owns.
+        let connection = unsafe { OwnedFd::from_raw_fd(connection) };
+        let mut name = [0; 256];
+        let mut buffers = [IoSliceMut::new(&mut name)];
+        let mut space = nix::cmsg_space!([i32; 1]);
+        let message =
+            recvmsg::<()>(connection.as_raw_fd(), &mut buffers, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let rights = message.cmsgs()?.find_map(|message| match message {
+            ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+            _ => None,
+        });
+        let master = rights.ok_or(Errno::EBADMSG)?;
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(master) })
+    }
+
+    /// Carries bytes, signals and window sizes until the process has ended; gives its exit status.
+    pub fn relay(&self, master: &OwnedFd, pid: Pid) -> Result<i32, Errno> {
+        let raw = RawMode::enter(std::io::stdin().as_fd());
+        resize(master.as_fd());
+        let mut signals = SigSet::all();
+        signals.remove(Signal::SIGTTIN);
+        signals.remove(Signal::SIGTTOU);
+        signals.thread_block()?;
+        let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let mut status = None;
+        let mut input = true;
+        loop {
+            let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+            let mut sources =
+                vec![PollFd::new(master.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            if input {
+                sources.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+            }
+            // After the end, what the terminal still holds is drained and then nothing more waited for.
+            let patience = if status.is_some() { PollTimeout::ZERO } else { PollTimeout::NONE };
+            match poll(&mut sources, patience) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            let ready = |index: usize| sources.get(index).and_then(PollFd::any).unwrap_or(false);
+            if ready(1) {
+                while let Some(signal) = signals.read_signal()? {
+                    match Signal::try_from(signal.ssi_signo as i32) {
+                        Ok(Signal::SIGWINCH) => resize(master.as_fd()),
+                        Ok(Signal::SIGCHLD) => status = status.or(ended(pid)?),
+                        Ok(signal) => pass_on(pid, signal),
+                        Err(_) => {}
+                    }
+                }
+            }
+            // EIO is how a terminal says that nobody holds its other end.
+            let mut open = true;
+            if ready(0) {
+                open = copy(master.as_fd(), stdout.as_fd())?;
+            } else if status.is_some() {
+                open = false;
+            }
+            if input && ready(2) {
+                input = copy(stdin.as_fd(), master.as_fd())?;
+            }
+            if !open {
+                drop(raw);
+                return match status {
+                    Some(status) => Ok(status),
+                    None => wait_for(pid),
+                };
+            }
+        }
+    }
+}
+
+fn wait_for(pid: Pid) -> Result<i32, Errno> {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    match waitpid(pid, None)? {
+        WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
+        WaitStatus::Exited(_, status) => Ok(status),
+        _ => Ok(0),
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // It stands in the container's own directory, which goes with the container.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Copies what is there once; `false` at the end of the source.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut buffer = [0; 8192];
+    let length = match read(from, &mut buffer) {
+        Ok(0) | Err(Errno::EIO) => return Ok(false),
+        Err(Errno::EINTR | Errno::EAGAIN) => return Ok(true),
+        other => other?,
+    };
+    let mut rest = &buffer[..length];
+    while !rest.is_empty() {
+        match write(to, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::EINTR) => {}
+            Err(Errno::EIO | Errno::EPIPE) => return Ok(false),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(true)
+}
+
+/// Gives the container's terminal the size of ours.
+fn resize(master: BorrowedFd<'_>) {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the pointer is to a winsize that outlives the call; so for the one below.
+    let known = unsafe { get_window_size(libc::STDIN_FILENO, &raw mut size) }.is_ok();
+    if known {
+        // A terminal that is gone has no size.
+        let _ = unsafe { set_window_size(master.as_raw_fd(), &raw const size) };
+    }
+}
+
+/// Our terminal in raw mode; as before when dropped. Nothing where stdin is no terminal.
+struct RawMode(Option<Termios>);
+
+impl RawMode {
+    fn enter(stdin: BorrowedFd<'_>) -> RawMode {
+        let Ok(before) = tcgetattr(stdin) else { return RawMode(None) };
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        match tcsetattr(stdin, SetArg::TCSANOW, &raw) {
+            Ok(()) => RawMode(Some(before)),
+            Err(_) => RawMode(None),
+        }
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // The terminal may be gone.
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
+        }
+    }
+}

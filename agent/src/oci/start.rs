@@ -1,0 +1,22 @@
+//! `start`: lets the command of a made container run.
+
+use std::path::Path;
+
+use libcontainer::container::ContainerStatus;
+
+use super::OciError;
+use super::record::{Place, status_word};
+
+pub fn start(root: &Path, id: &str) -> Result<(), OciError> {
+    let place = Place::new(root, id)?;
+    let (mut container, _) = place.load()?;
+    if container.status() != ContainerStatus::Created {
+        let status = status_word(container.status());
+        return Err(OciError::Status { id: place.id, status, wanted: "created" });
+    }
+    container.start().map_err(|source| OciError::Container {
+        id: place.id,
+        detail: "cannot start it".to_owned(),
+        source: Box::new(source),
+    })
+}
