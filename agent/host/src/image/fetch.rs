@@ -1,0 +1,570 @@
+//! Brings an image into the store: its source is asked, its blobs are kept, its layers unpacked, its name recorded.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use evenkeel_plan::ObservedImage;
+use evenkeel_schema::{Digest, ImageConfig, ImageSource, ImageSpec, Name, Platform, PullPolicy};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::OwnedRwLockReadGuard;
+
+use super::ImageError;
+use super::archive::{self, Archive};
+use super::layer::{self, Meter};
+use super::layout::{BlobWriter, Written};
+use super::manifest::{Descriptor, Document};
+use super::platform;
+use super::progress::{Event, Phase, Progress};
+use super::record::{Record, RecordedLayer, Stamp};
+use super::registry::Session;
+use super::remove::mounted_layers;
+use super::rootfs;
+use super::source::{Described, DescribedLayer};
+use super::store::{Inner, Store, blocking, locked};
+
+impl Store {
+    /// Makes the store hold an image as its manifest wants it, and gives what it holds then.
+    ///
+    /// What the store holds already is neither fetched nor unpacked again.
+    pub async fn fetch(
+        &self,
+        name: &Name,
+        spec: &ImageSpec,
+        progress: &dyn Progress,
+    ) -> Result<ObservedImage, ImageError> {
+        let inner = self.inner.clone();
+        let shared = Arc::new(inner.collecting.clone().read_owned().await);
+        let earlier = {
+            let (inner, name) = (inner.clone(), name.clone());
+            blocking(move || {
+                inner.layout.prepare()?;
+                // One that cannot be understood is written anew.
+                Ok(inner.layout.record(&name).unwrap_or_default())
+            })
+            .await?
+        };
+        let trusted = {
+            let inner = inner.clone();
+            blocking(move || Ok(trusted(&inner))).await?
+        };
+        let fetch = Fetch {
+            inner,
+            name,
+            spec,
+            progress,
+            shared,
+            trusted,
+            fresh: Mutex::default(),
+            changed: AtomicBool::new(false),
+        };
+        let record = fetch.run(earlier.as_ref()).await?;
+        drop(fetch);
+        if earlier.is_some_and(|earlier| !earlier.blobs().eq(record.blobs())) {
+            // Another fetch at work collects at its own end. What cannot be collected now costs room, nothing else.
+            if let Err(error) = self.collect_if_idle().await {
+                tracing::warn!(image = %name, error = &error as &dyn std::error::Error, "the earlier image is not cleared away yet");
+            }
+        }
+        Ok(record.into_observed())
+    }
+}
+
+/// Where blobs come from.
+enum Origin {
+    Registry(Box<Session>),
+    Archive(Arc<Archive>),
+    /// The store itself: there is no other place to ask.
+    Store,
+}
+
+struct Fetch<'a> {
+    inner: Arc<Inner>,
+    name: &'a Name,
+    spec: &'a ImageSpec,
+    progress: &'a dyn Progress,
+    /// Goes into every blocking task, which may outlive a fetch that was given up.
+    shared: Arc<OwnedRwLockReadGuard<()>>,
+    /// Blobs and layers that a record names or a container uses: flushed, so complete.
+    trusted: HashSet<PathBuf>,
+    /// Layers unpacked by this fetch.
+    fresh: Mutex<HashSet<Digest>>,
+    /// Whether a blob or layer was written, which has to be flushed before the record.
+    changed: AtomicBool,
+}
+
+/// Gives the blobs and layers that records name and that mounts use.
+fn trusted(inner: &Inner) -> HashSet<PathBuf> {
+    let layout = &inner.layout;
+    let records = layout.names().unwrap_or_default().into_iter().filter_map(|name| layout.record(&name).ok().flatten());
+    let mut paths = HashSet::new();
+    for record in records {
+        paths.extend(record.blobs().map(|blob| layout.blob(&blob.digest)));
+        paths.extend(record.layers.iter().map(|layer| layout.layer(&layer.diff_id)));
+    }
+    paths.extend(mounted_layers().unwrap_or_default().iter().map(|diff_id| layout.layer(diff_id)));
+    paths
+}
+
+impl Fetch<'_> {
+    async fn run(&self, earlier: Option<&Record>) -> Result<Record, ImageError> {
+        let usable = self.usable(earlier);
+        let kept = match (&usable, self.spec.pull) {
+            (Ok(record), PullPolicy::Missing | PullPolicy::Never) => self.complete(record).await,
+            (Ok(_), PullPolicy::Always) => Ok(None),
+            (Err(_), _) => Ok(None),
+        };
+        match (kept, self.spec.pull) {
+            (Ok(Some(record)), _) => return Ok(record),
+            (kept, PullPolicy::Never) => {
+                kept?;
+                let reason = usable.map_or_else(|reason| reason, |_| "parts of it are lost".to_owned());
+                return Err(ImageError::NotInStore { name: self.name.clone(), reason });
+            }
+            // What the store cannot give whole, the source can.
+            (_, PullPolicy::Missing | PullPolicy::Always) => {}
+        }
+        match &self.spec.source {
+            ImageSource::Registry(reference) => {
+                let (registries, pin) = (&self.inner.registries, self.spec.digest.as_ref());
+                let session = Session::open(registries, reference, pin, self.spec.insecure).await?;
+                if let Ok(record) = &usable
+                    && self.spec.pull == PullPolicy::Always
+                    && session.digest().await? == record.digest
+                    && let Ok(Some(record)) = self.complete(record).await
+                {
+                    return Ok(record);
+                }
+                let described = session.describe(&self.platform()).await?;
+                self.bring_in(described, Origin::Registry(Box::new(session)), None, None).await
+            }
+            ImageSource::Archive(path) => {
+                if let Ok(record) = &usable
+                    && self.spec.pull == PullPolicy::Always
+                    && let Some(record) = self.complete(record).await.ok().flatten()
+                {
+                    return Ok(record);
+                }
+                let (path, scratch) = (path.clone(), self.inner.layout.images().to_owned());
+                let (pin, wanted) = (self.spec.digest.clone(), self.platform());
+                let (archive, described) = self
+                    .blocking(move |_| {
+                        let archive = Archive::open(&path, &scratch)?;
+                        let described = archive.describe(pin.as_ref(), &wanted)?;
+                        Ok((Arc::new(archive), described))
+                    })
+                    .await?;
+                let record = self.bring_in(described, Origin::Archive(archive.clone()), archive.stamp(), None).await?;
+                archive.unchanged()?;
+                Ok(record)
+            }
+            ImageSource::Rootfs { path, config } => {
+                if let Ok(record) = &usable
+                    && self.spec.pull == PullPolicy::Always
+                    && let Some(record) = self.complete(record).await.ok().flatten()
+                {
+                    return Ok(record);
+                }
+                let (described, stamp) = self.rootfs(path.clone(), config).await?;
+                self.bring_in(described, Origin::Store, Some(stamp), Some(config)).await
+            }
+        }
+    }
+
+    /// Gives the record that may serve as it is, or says why it may not.
+    fn usable<'r>(&self, earlier: Option<&'r Record>) -> Result<&'r Record, String> {
+        let record = earlier.ok_or_else(String::new)?;
+        if record.source != self.spec.source {
+            return Err("it was made from another source".to_owned());
+        }
+        if record.platform != self.spec.platform {
+            return Err("it was made for another platform".to_owned());
+        }
+        if self.spec.digest.as_ref().is_some_and(|pin| *pin != record.digest) {
+            return Err(format!("it has the digest {}", record.digest));
+        }
+        let changed = match &self.spec.source {
+            ImageSource::Registry(_) => false,
+            // A file that is gone is no newer one.
+            ImageSource::Archive(path) | ImageSource::Rootfs { path, .. } if self.spec.pull == PullPolicy::Missing => {
+                archive::stamp_of(path).is_some_and(|now| Some(now) != record.stamp)
+            }
+            ImageSource::Archive(path) | ImageSource::Rootfs { path, .. } if self.spec.pull == PullPolicy::Always => {
+                archive::stamp_of(path) != record.stamp
+            }
+            ImageSource::Archive(_) | ImageSource::Rootfs { .. } => false,
+        };
+        if changed { Err("its file changed".to_owned()) } else { Ok(record) }
+    }
+
+    fn platform(&self) -> Platform {
+        self.spec.platform.clone().unwrap_or_else(platform::machine)
+    }
+
+    /// Completes an image from blobs that the store holds; `None` where one is lost.
+    async fn complete(&self, record: &Record) -> Result<Option<Record>, ImageError> {
+        let layout_record = record.clone();
+        let described = self
+            .blocking(move |inner| {
+                let (layout, record) = (&inner.layout, layout_record);
+                let lost = |blob: &Descriptor| {
+                    !std::fs::metadata(layout.blob(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size)
+                };
+                if record.blobs().any(lost) {
+                    return Ok(None);
+                }
+                let read =
+                    |blob: &Descriptor| Ok::<_, ImageError>(layout.read_blob(&blob.digest)?.map(|b| (blob.clone(), b)));
+                let (Some(manifest), Some(config)) = (read(&record.manifest)?, read(&record.config)?) else {
+                    return Ok(None);
+                };
+                let index = record.index.as_ref().map(read).transpose()?.flatten();
+                if record.index.is_some() != index.is_some() {
+                    return Ok(None);
+                }
+                let name = manifest.0.digest.to_string();
+                let Document::Manifest { layers, .. } = Document::parse(&manifest.1, &name)? else {
+                    return Ok(None);
+                };
+                Described::new(&name, record.digest, index, manifest, config, layers, Vec::new()).map(Some)
+            })
+            .await?;
+        let Some(described) = described else { return Ok(None) };
+        let config = matches!(record.source, ImageSource::Rootfs { .. }).then_some(&record.inherited);
+        self.bring_in(described, Origin::Store, record.stamp, config).await.map(Some)
+    }
+
+    /// Keeps everything that an image needs, and records it.
+    async fn bring_in(
+        &self,
+        described: Described,
+        origin: Origin,
+        stamp: Option<Stamp>,
+        config: Option<&ImageConfig>,
+    ) -> Result<Record, ImageError> {
+        self.check_pin(&described.source_name, &described.digest)?;
+        described.check_platform(self.spec.platform.as_ref())?;
+        {
+            let (index, manifest, config) =
+                (described.index.clone(), described.manifest.clone(), described.config.clone());
+            self.blocking(move |inner| {
+                for (_, bytes) in index.iter().chain([&manifest, &config]) {
+                    inner.layout.write_blob(bytes)?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        // An image may name the same layer twice.
+        let mut seen = HashSet::new();
+        let layers = described.layers.iter().filter(|layer| seen.insert(&layer.diff_id));
+        let mut coming: FuturesUnordered<_> =
+            layers.map(|layer| self.bring_layer(layer, &described, &origin)).collect();
+        while let Some(result) = coming.next().await {
+            result?;
+        }
+        drop(coming);
+        let layers =
+            described.layers.iter().map(|l| RecordedLayer { blob: l.blob.clone(), diff_id: l.diff_id.clone() });
+        let mut record = Record {
+            source: self.spec.source.clone(),
+            platform: self.spec.platform.clone(),
+            digest: described.digest,
+            index: described.index.map(|(descriptor, _)| descriptor),
+            manifest: described.manifest.0,
+            config: described.config.0,
+            layers: layers.collect(),
+            inherited: config.cloned().unwrap_or_else(|| described.parsed.inherited()),
+            size: 0,
+            stamp,
+        };
+        let (name, changed) = (self.name.clone(), self.changed.load(Ordering::Relaxed));
+        self.blocking(move |inner| {
+            let layout = &inner.layout;
+            let earlier = layout.record(&name).unwrap_or_default();
+            record.size = match &earlier {
+                Some(earlier) if earlier.layers == record.layers => earlier.size,
+                _ => {
+                    let mut seen = HashSet::new();
+                    let layers = record.layers.iter().filter(|layer| seen.insert(&layer.diff_id));
+                    layers.map(|layer| layer::size_of_tree(&layout.layer(&layer.diff_id))).sum::<Result<u64, _>>()?
+                }
+            };
+            let _recording = locked(&inner.recording);
+            if changed {
+                layout.flush()?;
+            }
+            if earlier.as_ref() != Some(&record) {
+                layout.write_record(&name, &record)?;
+                layout.write_index()?;
+            }
+            Ok(record)
+        })
+        .await
+    }
+
+    fn check_pin(&self, source_name: &str, found: &Digest) -> Result<(), ImageError> {
+        match &self.spec.digest {
+            Some(wanted) if wanted != found => Err(ImageError::PinMismatch {
+                name: self.name.clone(),
+                source_name: source_name.to_owned(),
+                wanted: wanted.clone(),
+                found: found.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn bring_layer(
+        &self,
+        layer: &DescribedLayer,
+        described: &Described,
+        origin: &Origin,
+    ) -> Result<(), ImageError> {
+        self.tell(Some(&layer.blob.digest), Phase::Waiting { total: layer.blob.size });
+        let came = self.bring_blob(layer, described, origin).await?;
+        let unpacked = match self.unpack(layer).await {
+            Err(error) if !came && !self.is_sound(&layer.blob.digest).await? => {
+                // The blob rotted where it lay. Its source has it whole.
+                tracing::warn!(layer = %layer.blob.digest, %error, "a damaged blob is fetched again");
+                self.discard_blob(&layer.blob.digest).await?;
+                self.bring_blob(layer, described, origin).await?;
+                self.unpack(layer).await?
+            }
+            other => other?,
+        };
+        let fresh = locked(&self.fresh).contains(&layer.diff_id);
+        self.tell(Some(&layer.blob.digest), if unpacked || came || fresh { Phase::Done } else { Phase::Exists });
+        Ok(())
+    }
+
+    /// Makes the store hold a layer's blob, and tells whether it had to come.
+    async fn bring_blob(
+        &self,
+        layer: &DescribedLayer,
+        described: &Described,
+        origin: &Origin,
+    ) -> Result<bool, ImageError> {
+        let wanted = &layer.blob;
+        let _lock = self.inner.lock(&wanted.digest).await;
+        let path = self.inner.layout.blob(&wanted.digest);
+        let present = {
+            let (path, size) = (path.clone(), wanted.size);
+            self.blocking(move |_| Ok(std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == size))).await?
+        };
+        if present {
+            if self.is_trusted(&path) || self.is_sound(&wanted.digest).await? {
+                self.inner.set_completed(path);
+                return Ok(false);
+            }
+            self.discard_blob(&wanted.digest).await?;
+        }
+        let writer = self.blocking(|inner| inner.layout.blob_writer()).await?;
+        let writer = match origin {
+            Origin::Registry(session) => {
+                let permit = self.inner.downloads.acquire().await.map_err(|_| ImageError::Cancelled)?;
+                let tell = |current| {
+                    self.tell(Some(&wanted.digest), Phase::Downloading { current, total: wanted.size });
+                };
+                let writer = session.download(wanted, writer, self.shared.clone(), &tell).await?;
+                drop(permit);
+                writer
+            }
+            Origin::Archive(archive) => self.copy_from(archive.clone(), layer.clone(), writer).await?,
+            Origin::Store => {
+                let found = format!("blob {}", wanted.digest);
+                return Err(ImageError::NotInStore { name: self.name.clone(), reason: format!("it lacks {found}") });
+            }
+        };
+        self.tell(Some(&wanted.digest), Phase::Verifying);
+        let Written { digest, length } = writer.written();
+        let (what, source_name) = (format!("layer {}", wanted.digest), described.source_name.clone());
+        if length != wanted.size {
+            return Err(ImageError::SizeMismatch { what, source_name, wanted: wanted.size, found: length });
+        }
+        if digest != wanted.digest {
+            return Err(ImageError::DigestMismatch { what, source_name, wanted: wanted.digest.clone(), found: digest });
+        }
+        self.blocking(move |inner| writer.place(&inner.layout)).await?;
+        self.changed.store(true, Ordering::Relaxed);
+        self.inner.set_completed(path);
+        Ok(true)
+    }
+
+    async fn copy_from(
+        &self,
+        archive: Arc<Archive>,
+        layer: DescribedLayer,
+        mut writer: BlobWriter,
+    ) -> Result<BlobWriter, ImageError> {
+        let (digest, total) = (layer.blob.digest.clone(), layer.blob.size);
+        let meter = Arc::new(Meter::default());
+        let work = {
+            let meter = meter.clone();
+            self.blocking(move |_| {
+                let stream = archive.open_layer(&layer)?;
+                let copied = io::copy(&mut meter.reader(stream), &mut writer);
+                copied.map_err(ImageError::io("copy a layer to", writer.path()))?;
+                Ok(writer)
+            })
+        };
+        watched(&meter, work, |current| self.tell(Some(&digest), Phase::Downloading { current, total })).await
+    }
+
+    /// Makes the store hold a layer's unpacked directory, and tells whether it had to be made.
+    async fn unpack(&self, layer: &DescribedLayer) -> Result<bool, ImageError> {
+        let _lock = self.inner.lock(&layer.diff_id).await;
+        let place = self.inner.layout.layer(&layer.diff_id);
+        if self.is_trusted(&place) && place.is_dir() {
+            return Ok(false);
+        }
+        let (blob, total) = (layer.blob.digest.clone(), layer.blob.size);
+        let unpacked = self.unpack_blob(blob.clone(), total).await?;
+        if unpacked.diff_id != layer.diff_id {
+            return Err(ImageError::DiffId { layer: blob, wanted: layer.diff_id.clone(), found: unpacked.diff_id });
+        }
+        self.place(unpacked).await?;
+        Ok(true)
+    }
+
+    async fn unpack_blob(&self, blob: Digest, total: u64) -> Result<layer::Unpacked, ImageError> {
+        let permit = self.inner.unpackings.clone().acquire_owned().await.map_err(|_| ImageError::Cancelled)?;
+        let meter = Arc::new(Meter::default());
+        let work = {
+            let (meter, blob) = (meter.clone(), blob.clone());
+            self.blocking(move |inner| {
+                let _permit = permit;
+                layer::unpack(&inner.layout, &inner.layout.blob(&blob), &blob, &meter)
+            })
+        };
+        watched(&meter, work, |current| self.tell(Some(&blob), Phase::Unpacking { current, total })).await
+    }
+
+    async fn place(&self, unpacked: layer::Unpacked) -> Result<(), ImageError> {
+        let diff_id = unpacked.diff_id.clone();
+        self.blocking(move |inner| inner.layout.place_layer(unpacked.directory, &unpacked.diff_id)).await?;
+        self.changed.store(true, Ordering::Relaxed);
+        self.inner.set_completed(self.inner.layout.layer(&diff_id));
+        locked(&self.fresh).insert(diff_id);
+        Ok(())
+    }
+
+    /// Copies and unpacks a root file system's tarball: only then is it known which layer it is.
+    async fn rootfs(&self, path: PathBuf, config: &ImageConfig) -> Result<(Described, Stamp), ImageError> {
+        let total = std::fs::metadata(&path).map_err(ImageError::io("look at", &path))?.len();
+        let meter = Arc::new(Meter::default());
+        let work = {
+            let (meter, path) = (meter.clone(), path.clone());
+            self.blocking(move |inner| rootfs::copy(&path, inner.layout.blob_writer()?, &meter))
+        };
+        let tell = |current| self.tell(None, Phase::Downloading { current, total });
+        let rootfs::Copied { writer, stamp, media_type } = watched(&meter, work, tell).await?;
+        let Written { digest, length } = writer.written();
+        self.check_pin(&path.display().to_string(), &digest)?;
+        self.tell(None, Phase::Done);
+        let blob = Descriptor::of(&media_type, digest.clone(), length);
+        {
+            let _lock = self.inner.lock(&digest).await;
+            let place = self.inner.layout.blob(&digest);
+            self.blocking(move |inner| writer.place(&inner.layout)).await?;
+            self.changed.store(true, Ordering::Relaxed);
+            self.inner.set_completed(place);
+        }
+        let diff_id = match self.diff_id_of(&digest).await? {
+            Some(diff_id) => diff_id,
+            None => {
+                let unpacked = self.unpack_blob(digest.clone(), length).await?;
+                let diff_id = unpacked.diff_id.clone();
+                let _lock = self.inner.lock(&diff_id).await;
+                let place = self.inner.layout.layer(&diff_id);
+                if !(self.is_trusted(&place) && place.is_dir()) {
+                    self.place(unpacked).await?;
+                }
+                diff_id
+            }
+        };
+        let described = rootfs::describe(&path, blob, &diff_id, config, &self.platform())?;
+        Ok((described, stamp))
+    }
+
+    /// Gives the diff id of a blob that another name has unpacked already.
+    async fn diff_id_of(&self, blob: &Digest) -> Result<Option<Digest>, ImageError> {
+        let blob = blob.clone();
+        self.blocking(move |inner| {
+            let layout = &inner.layout;
+            let records = layout.names()?.into_iter().filter_map(|name| layout.record(&name).ok().flatten());
+            let mut layers = records.flat_map(|record| record.layers);
+            Ok(layers.find(|layer| layer.blob.digest == blob).map(|layer| layer.diff_id))
+        })
+        .await
+    }
+
+    fn is_trusted(&self, path: &PathBuf) -> bool {
+        self.trusted.contains(path) || self.inner.is_completed(path)
+    }
+
+    async fn is_sound(&self, blob: &Digest) -> Result<bool, ImageError> {
+        let blob = blob.clone();
+        self.blocking(move |inner| inner.layout.verify_blob(&blob)).await
+    }
+
+    async fn discard_blob(&self, blob: &Digest) -> Result<(), ImageError> {
+        let path = self.inner.layout.blob(blob);
+        self.inner.unset_completed(&path);
+        self.blocking(move |_| match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ImageError::Io { action: "remove", path, source: error })
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, ImageError> + Send + 'static,
+    ) -> Result<T, ImageError> {
+        let (inner, shared) = (self.inner.clone(), self.shared.clone());
+        blocking(move || {
+            let result = work(&inner);
+            drop(shared);
+            result
+        })
+        .await
+    }
+
+    fn tell(&self, layer: Option<&Digest>, phase: Phase) {
+        self.progress.event(&Event { image: self.name, layer, phase });
+    }
+}
+
+/// Awaits blocking work, telling how far it has come; work that nobody awaits any more is stopped.
+async fn watched<T>(
+    meter: &Arc<Meter>,
+    work: impl Future<Output = Result<T, ImageError>>,
+    tell: impl Fn(u64),
+) -> Result<T, ImageError> {
+    struct CancelOnDrop(Arc<Meter>);
+    impl Drop for CancelOnDrop {
+        fn drop(&mut self) {
+            self.0.cancel();
+        }
+    }
+    let _cancel = CancelOnDrop(meter.clone());
+    tokio::pin!(work);
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            result = &mut work => {
+                tell(meter.current());
+                return result;
+            }
+            _ = ticks.tick() => tell(meter.current()),
+        }
+    }
+}

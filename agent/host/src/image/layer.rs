@@ -1,0 +1,118 @@
+//! From a layer's blob to its unpacked directory.
+//!
+//! Decompresses, hashes and extracts in one pass. The directory is the caller's to put in its place once the diff id is known
+//! to be right; until then it vanishes with its guard.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use evenkeel_schema::Digest;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use super::ImageError;
+use super::compression::decompress;
+use super::extract::{ExtractError, Limits, extract};
+use super::layout::{Layout, digest};
+
+/// Counts bytes for a watcher, and carries its wish to stop. Shared between a blocking task and whoever awaits it.
+#[derive(Debug, Default)]
+pub struct Meter {
+    current: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+impl Meter {
+    pub fn current(&self) -> u64 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// Makes the next read of a metered stream fail.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts what is read from a stream.
+    pub fn reader<'a, R: Read + 'a>(&'a self, source: R) -> impl Read + 'a + use<'a, R> {
+        Metered { meter: self, source }
+    }
+
+    /// Counts bytes that passed, unless it was cancelled.
+    pub fn advance(&self, bytes: u64) -> io::Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(io::Error::other(ImageError::Cancelled));
+        }
+        self.current.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+struct Metered<'a, R> {
+    meter: &'a Meter,
+    source: R,
+}
+
+impl<R: Read> Read for Metered<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.meter.advance(count as u64)?;
+        Ok(count)
+    }
+}
+
+/// A layer unpacked beside its place.
+#[derive(Debug)]
+pub struct Unpacked {
+    pub directory: TempDir,
+    pub diff_id: Digest,
+}
+
+/// Unpacks the blob of a layer. `layer` names it in errors.
+pub fn unpack(layout: &Layout, blob: &Path, layer: &Digest, meter: &Meter) -> Result<Unpacked, ImageError> {
+    let failed = |source| ImageError::Layer { layer: layer.clone(), source };
+    let directory = layout.layer_directory()?;
+    let file = File::open(blob).map_err(ImageError::io("open", blob))?;
+    let (_, stream) = decompress(meter.reader(file)).map_err(|source| failed(ExtractError::Compression(source)))?;
+    let root = File::open(directory.path()).map_err(ImageError::io("open", directory.path()))?;
+    let hashed = Hashed { source: stream, hasher: Sha256::new() };
+    let (extracted, mut rest) = extract(hashed, root.into(), Limits::default()).map_err(failed)?;
+    // Padding after the archive's end belongs to the diff id.
+    io::copy(&mut rest, &mut io::sink()).map_err(|source| failed(ExtractError::Trailing(source)))?;
+    tracing::debug!(%layer, entries = extracted.entries, bytes = extracted.bytes, "layer unpacked");
+    Ok(Unpacked { directory, diff_id: digest(rest.hasher) })
+}
+
+struct Hashed<R> {
+    source: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Adds up the lengths of the regular files in a directory tree, each file once.
+pub fn size_of_tree(directory: &Path) -> Result<u64, ImageError> {
+    let mut linked = std::collections::HashSet::new();
+    let mut sum = 0;
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).map_err(ImageError::io("list", &directory))? {
+            let entry = entry.map_err(ImageError::io("list", &directory))?;
+            let metadata = entry.metadata().map_err(ImageError::io("look at", entry.path()))?;
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            } else if metadata.is_file() && (metadata.nlink() == 1 || linked.insert(metadata.ino())) {
+                sum += metadata.len();
+            }
+        }
+    }
+    Ok(sum)
+}

@@ -1,0 +1,381 @@
+//! The store's files: an OCI image layout, one record per name, and the directories of unpacked layers.
+//!
+//! Every file is written beside its place, flushed, and renamed. Blobs and layers are flushed once per image, before its
+//! record is written: what no record names is not trusted after a restart, it is read or made again.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use evenkeel_schema::{Digest, Name};
+use rustix::fs::FlockOperation;
+use sha2::{Digest as _, Sha256};
+use tempfile::{NamedTempFile, TempDir};
+
+use super::ImageError;
+use super::record::Record;
+use crate::Paths;
+
+/// Names of scratch directories begin so; whoever uses one holds its lock.
+const SCRATCH_PREFIX: &str = ".tmp-";
+
+/// Where the files of a store lie.
+#[derive(Debug)]
+pub struct Layout {
+    images: PathBuf,
+    layers: PathBuf,
+    scratch: Mutex<Option<Scratch>>,
+}
+
+/// Directories for half-made blobs and layers, one in each file system, held by a lock while this process lives.
+#[derive(Debug)]
+struct Scratch {
+    images: Locked,
+    layers: Locked,
+}
+
+#[derive(Debug)]
+struct Locked {
+    directory: TempDir,
+    /// flock(2) on the directory; released by the kernel when the process ends in whatever way.
+    _lock: File,
+}
+
+impl Layout {
+    pub fn new(paths: &Paths) -> Self {
+        Layout { images: paths.images(), layers: paths.layers(), scratch: Mutex::new(None) }
+    }
+
+    pub fn images(&self) -> &Path {
+        &self.images
+    }
+
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    pub fn blobs(&self) -> PathBuf {
+        self.images.join("blobs/sha256")
+    }
+
+    pub fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.layers.join(diff_id.hex())
+    }
+
+    pub fn layers(&self) -> &Path {
+        &self.layers
+    }
+
+    fn names_directory(&self) -> PathBuf {
+        self.images.join("names")
+    }
+
+    pub fn record_path(&self, name: &Name) -> PathBuf {
+        self.names_directory().join(format!("{name}.json"))
+    }
+
+    /// Makes the store's directories, and clears what earlier processes left half-made.
+    pub fn prepare(&self) -> Result<(), ImageError> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if scratch.is_some() {
+            return Ok(());
+        }
+        // Layers hold setuid programs of whatever version: no other user of the host may reach them.
+        for directory in [&self.images, &self.layers] {
+            fs::create_dir_all(directory).map_err(ImageError::io("create", directory))?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            fs::set_permissions(directory, mode).map_err(ImageError::io("set the mode of", directory))?;
+        }
+        for directory in [self.blobs(), self.names_directory()] {
+            fs::create_dir_all(&directory).map_err(ImageError::io("create", directory))?;
+        }
+        let layout = self.images.join("oci-layout");
+        if !layout.exists() {
+            write_atomically(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        *scratch = Some(Scratch { images: Locked::new(&self.images)?, layers: Locked::new(&self.layers)? });
+        Ok(())
+    }
+
+    /// Makes a file for a blob on its way in.
+    pub fn blob_writer(&self) -> Result<BlobWriter, ImageError> {
+        let directory = self.scratch_directory(|scratch| &scratch.images)?;
+        let file = NamedTempFile::new_in(&directory).map_err(ImageError::io("create a file in", directory))?;
+        Ok(BlobWriter { file, hasher: Sha256::new(), length: 0 })
+    }
+
+    /// Makes a directory for a layer on its way in.
+    pub fn layer_directory(&self) -> Result<TempDir, ImageError> {
+        let directory = self.scratch_directory(|scratch| &scratch.layers)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let builder = tempfile::Builder::new().permissions(mode).tempdir_in(&directory);
+        builder.map_err(ImageError::io("create a directory in", directory))
+    }
+
+    fn scratch_directory(&self, which: impl Fn(&Scratch) -> &Locked) -> Result<PathBuf, ImageError> {
+        self.prepare()?;
+        let scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = scratch.as_ref().map(|scratch| which(scratch).directory.path().to_owned());
+        Ok(directory.unwrap_or_else(|| self.images.clone()))
+    }
+
+    /// Puts a complete layer in its place.
+    pub fn place_layer(&self, made: TempDir, diff_id: &Digest) -> Result<(), ImageError> {
+        let place = self.layer(diff_id);
+        self.discard_layer(&place)?;
+        fs::rename(made.path(), &place).map_err(ImageError::io("put a layer at", place))?;
+        // Nothing is left at the old path for its guard to remove.
+        let _ = made.keep();
+        Ok(())
+    }
+
+    /// Takes a layer away: out of its place in one step, then piece by piece.
+    pub fn discard_layer(&self, place: &Path) -> Result<(), ImageError> {
+        if fs::symlink_metadata(place).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Ok(());
+        }
+        let grave = self.layer_directory()?;
+        let moved = grave.path().join("layer");
+        fs::rename(place, &moved).map_err(ImageError::io("move away", place))?;
+        grave.close().map_err(ImageError::io("remove", moved))
+    }
+
+    /// Flushes every blob and layer written so far.
+    pub fn flush(&self) -> Result<(), ImageError> {
+        for directory in [&self.images, &self.layers] {
+            let file = File::open(directory).map_err(ImageError::io("open", directory))?;
+            rustix::fs::syncfs(&file).map_err(io::Error::from).map_err(ImageError::io("flush", directory))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the names that have a record.
+    pub fn names(&self) -> Result<BTreeSet<Name>, ImageError> {
+        let directory = self.names_directory();
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(source) => return Err(ImageError::Io { action: "list", path: directory, source }),
+        };
+        let mut names = BTreeSet::new();
+        for entry in entries {
+            let entry = entry.map_err(ImageError::io("list", &directory))?;
+            let name = entry.file_name().to_str().and_then(|file| file.strip_suffix(".json")?.parse().ok());
+            names.extend(name);
+        }
+        Ok(names)
+    }
+
+    /// Reads a name's record; `None` where there is none.
+    pub fn record(&self, name: &Name) -> Result<Option<Record>, ImageError> {
+        let path = self.record_path(name);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|source| ImageError::Record { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ImageError::Io { action: "read", path, source }),
+        }
+    }
+
+    /// Reads all records. One that cannot be read is an error: what it needs must not be thrown away.
+    pub fn records(&self) -> Result<Vec<(Name, Record)>, ImageError> {
+        let mut records = Vec::new();
+        for name in self.names()? {
+            records.extend(self.record(&name)?.map(|record| (name, record)));
+        }
+        Ok(records)
+    }
+
+    pub fn write_record(&self, name: &Name, record: &Record) -> Result<(), ImageError> {
+        let path = self.record_path(name);
+        let text =
+            serde_json::to_vec_pretty(record).map_err(|source| ImageError::Record { path: path.clone(), source })?;
+        write_atomically(&path, &text)
+    }
+
+    pub fn remove_record(&self, name: &Name) -> Result<(), ImageError> {
+        let path = self.record_path(name);
+        match fs::remove_file(&path) {
+            Ok(()) => flush_directory(&self.names_directory()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(ImageError::Io { action: "remove", path, source }),
+        }
+    }
+
+    /// Writes `index.json` from the records, so that every tool that reads OCI layouts can read this one.
+    pub fn write_index(&self) -> Result<(), ImageError> {
+        let manifests: Vec<serde_json::Value> =
+            self.records()?.iter().map(|(name, record)| record.index_entry(name)).collect();
+        let index = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": manifests,
+        });
+        write_atomically(&self.images.join("index.json"), index.to_string().as_bytes())
+    }
+
+    /// Reads a small blob and compares its digest.
+    pub fn read_blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ImageError> {
+        let path = self.blob(digest);
+        match fs::read(&path) {
+            Ok(bytes) if digest_of(&bytes) == *digest => Ok(Some(bytes)),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ImageError::Io { action: "read", path, source }),
+        }
+    }
+
+    /// Keeps a small blob, in place of a damaged one too.
+    pub fn write_blob(&self, bytes: &[u8]) -> Result<Digest, ImageError> {
+        let digest = digest_of(bytes);
+        if self.read_blob(&digest)?.is_none() {
+            write_atomically(&self.blob(&digest), bytes)?;
+        }
+        Ok(digest)
+    }
+
+    /// Tells whether a blob is there and sound, reading all of it.
+    pub fn verify_blob(&self, digest: &Digest) -> Result<bool, ImageError> {
+        let path = self.blob(digest);
+        match File::open(&path) {
+            Ok(file) => Ok(hash(file).map_err(ImageError::io("read", path))?.0 == *digest),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(ImageError::Io { action: "open", path, source }),
+        }
+    }
+}
+
+impl Locked {
+    /// Makes and locks a scratch directory, after removing those whose owner is gone.
+    fn new(parent: &Path) -> Result<Self, ImageError> {
+        let entries = fs::read_dir(parent).map_err(ImageError::io("list", parent))?;
+        for entry in entries {
+            let entry = entry.map_err(ImageError::io("list", parent))?;
+            let path = entry.path();
+            let scratch = entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX);
+            // One that vanishes meanwhile was another process's to clear.
+            let Some(file) = scratch.then(|| File::open(&path).ok()).flatten() else { continue };
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                fs::remove_dir_all(&path).map_err(ImageError::io("clear", path))?;
+            }
+        }
+        let directory = tempfile::Builder::new()
+            .prefix(SCRATCH_PREFIX)
+            .tempdir_in(parent)
+            .map_err(ImageError::io("create a directory in", parent))?;
+        let lock = File::open(directory.path()).map_err(ImageError::io("open", directory.path()))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+            .map_err(io::Error::from)
+            .map_err(ImageError::io("lock", directory.path()))?;
+        Ok(Locked { directory, _lock: lock })
+    }
+}
+
+/// A blob on its way into the store: written and hashed at once.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: NamedTempFile,
+    hasher: Sha256,
+    length: u64,
+}
+
+/// What a blob turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub digest: Digest,
+    pub length: u64,
+}
+
+impl BlobWriter {
+    /// Gives how much was written.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Forgets what was written.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.file.as_file().set_len(0)?;
+        io::Seek::rewind(self.file.as_file_mut())?;
+        self.hasher = Sha256::new();
+        self.length = 0;
+        Ok(())
+    }
+
+    /// Gives what was written so far.
+    pub fn written(&self) -> Written {
+        Written { digest: digest(self.hasher.clone()), length: self.length }
+    }
+
+    /// Puts the blob in its place, which its own digest names.
+    pub fn place(self, layout: &Layout) -> Result<Written, ImageError> {
+        let written = self.written();
+        let path = layout.blob(&written.digest);
+        match self.file.persist(&path) {
+            Ok(_) => Ok(written),
+            Err(error) => Err(ImageError::Io { action: "put a blob at", path, source: error.error }),
+        }
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Finishes a hash.
+pub fn digest(hasher: Sha256) -> Digest {
+    format!("sha256:{}", hex::encode(hasher.finalize())).parse().expect("64 hexadecimal digits are a digest")
+}
+
+/// Hashes bytes at hand.
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    digest(Sha256::new_with_prefix(bytes))
+}
+
+/// Hashes a stream to its end, and tells its length.
+pub fn hash(mut source: impl Read) -> io::Result<(Digest, u64)> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut length = 0;
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok((digest(hasher), length)),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                length += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempfile_in(directory)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(ImageError::io("write", path))?;
+    flush_directory(directory)
+}
+
+fn flush_directory(directory: &Path) -> Result<(), ImageError> {
+    File::open(directory).and_then(|file| file.sync_all()).map_err(ImageError::io("flush", directory))
+}

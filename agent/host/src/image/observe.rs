@@ -1,0 +1,161 @@
+//! What the store holds under a name, and whether its source has something newer.
+//!
+//! Writes nothing. Digests of small blobs are compared at every look; layers are only looked for, since reading all of
+//! them would cost more than fetching them again.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use evenkeel_plan::{ObservedImage, Sight};
+use evenkeel_schema::{Digest, ImageSource, ImageSpec, Name, PullPolicy};
+
+use super::ImageError;
+use super::archive::{self, Archive};
+use super::layout::Layout;
+use super::platform;
+use super::record::Record;
+use super::registry::Session;
+use super::rootfs;
+use super::store::{Inner, Store, blocking, locked};
+
+impl Store {
+    /// Looks at an image. With `ask_upstream`, a registry is asked for an image under `pull: always`; a file that an image
+    /// was made from is always looked at.
+    pub async fn observe(&self, name: &Name, spec: Option<&ImageSpec>, ask_upstream: bool) -> Sight<ObservedImage> {
+        let look = {
+            let (inner, name) = (self.inner.clone(), name.clone());
+            blocking(move || {
+                let record = inner.layout.record(&name)?;
+                record.map(|record| Ok((damage(&inner.layout, &record)?, record))).transpose()
+            })
+            .await
+        };
+        let (damage, record) = match look {
+            Ok(Some(found)) => found,
+            Ok(None) => return Sight::Absent,
+            Err(error) => return Sight::Unreadable(in_words(&error)),
+        };
+        let upstream = match spec {
+            // Another source is a drift of its own, and `pull: never` asks nobody.
+            Some(spec) if spec.source == record.source && spec.pull != PullPolicy::Never => {
+                self.upstream(spec, &record, ask_upstream).await
+            }
+            _ => None,
+        };
+        let observed = ObservedImage { damage, upstream, ..record.into_observed() };
+        Sight::Found { observed, owned: true }
+    }
+
+    async fn upstream(&self, spec: &ImageSpec, record: &Record, ask_upstream: bool) -> Option<Result<Digest, String>> {
+        match &spec.source {
+            ImageSource::Registry(reference) => {
+                if !ask_upstream || spec.pull != PullPolicy::Always {
+                    return None;
+                }
+                Some(self.ask(reference, spec).await.map_err(|error| in_words(&error)))
+            }
+            ImageSource::Archive(path) | ImageSource::Rootfs { path, .. } => {
+                let (inner, spec, record, path) = (self.inner.clone(), spec.clone(), record.clone(), path.clone());
+                let changed = blocking(move || changed_file(&inner, &spec, &record, &path)).await;
+                changed.map_err(|error| in_words(&error)).transpose()
+            }
+        }
+    }
+
+    async fn ask(&self, reference: &str, spec: &ImageSpec) -> Result<Digest, ImageError> {
+        let pin = spec.digest.as_ref();
+        Session::open(&self.inner.registries, reference, pin, spec.insecure).await?.digest().await
+    }
+}
+
+impl Record {
+    /// Gives the image as it was recorded, undamaged and with nothing asked of its source.
+    pub(super) fn into_observed(self) -> ObservedImage {
+        ObservedImage {
+            id: self.config.digest,
+            digest: self.digest,
+            source: self.source,
+            config: self.inherited,
+            layers: self.layers.into_iter().map(|layer| layer.diff_id).collect(),
+            size: self.size,
+            damage: Vec::new(),
+            upstream: None,
+        }
+    }
+}
+
+/// Gives the digest that a changed file has now; `None` where it is as it was.
+fn changed_file(
+    inner: &Arc<Inner>,
+    spec: &ImageSpec,
+    record: &Record,
+    path: &Path,
+) -> Result<Option<Digest>, ImageError> {
+    let Some(stamp) = archive::stamp_of(path) else {
+        return match spec.pull {
+            PullPolicy::Always => {
+                let source = io::Error::from(io::ErrorKind::NotFound);
+                Err(ImageError::Io { action: "look at", path: path.to_owned(), source })
+            }
+            // The store holds all that is needed of it.
+            PullPolicy::Missing | PullPolicy::Never => Ok(None),
+        };
+    };
+    if record.stamp == Some(stamp) {
+        return Ok(None);
+    }
+    let changed = |digest: Digest| (digest != record.digest).then_some(digest);
+    if let Some((known, digest)) = locked(&inner.file_digests).get(path)
+        && *known == stamp
+    {
+        return Ok(changed(digest.clone()));
+    }
+    let digest = match &spec.source {
+        ImageSource::Rootfs { .. } => rootfs::digest_of_file(path)?.0,
+        _ => {
+            let wanted = spec.platform.clone().unwrap_or_else(platform::machine);
+            Archive::open(path, inner.layout.images())?.describe(spec.digest.as_ref(), &wanted)?.digest
+        }
+    };
+    locked(&inner.file_digests).insert(path.to_owned(), (stamp, digest.clone()));
+    Ok(changed(digest))
+}
+
+/// Says in words what the store lacks of an image.
+fn damage(layout: &Layout, record: &Record) -> Result<Vec<String>, ImageError> {
+    let mut damage = Vec::new();
+    for (what, blob) in [("manifest", &record.manifest), ("configuration", &record.config)] {
+        if layout.read_blob(&blob.digest)?.is_none() {
+            damage.push(format!("{what} {} is missing or damaged", blob.digest));
+        }
+    }
+    for layer in &record.layers {
+        let (blob, directory) = (layout.blob(&layer.blob.digest), layout.layer(&layer.diff_id));
+        match present(&blob, "look at")? {
+            Some(metadata) if metadata.is_file() && metadata.len() == layer.blob.size => {}
+            Some(_) => damage.push(format!("blob of layer {} has not its length", layer.blob.digest)),
+            None => damage.push(format!("blob of layer {} is missing", layer.blob.digest)),
+        }
+        if !present(&directory, "look at")?.is_some_and(|metadata| metadata.is_dir()) {
+            damage.push(format!("directory of layer {} is missing", layer.diff_id));
+        }
+    }
+    damage.dedup();
+    Ok(damage)
+}
+
+fn present(path: &Path, action: &'static str) -> Result<Option<fs::Metadata>, ImageError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ImageError::Io { action, path: path.to_owned(), source }),
+    }
+}
+
+/// Joins an error with its causes into one line.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,94 @@
+//! Takes names away, and what no other name needs.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use evenkeel_schema::{Digest, Name};
+
+use super::ImageError;
+use super::store::{Inner, Store, blocking, locked};
+
+impl Store {
+    /// Removes a name, then the blobs and layers that no other name needs. A name that is not there is removed already.
+    ///
+    /// Layers that a container still has mounted stay until the next time.
+    pub async fn remove(&self, name: &Name) -> Result<(), ImageError> {
+        let alone = self.inner.collecting.clone().write_owned().await;
+        let (inner, name) = (self.inner.clone(), name.clone());
+        blocking(move || {
+            let _alone = alone;
+            if !inner.layout.images().exists() {
+                return Ok(());
+            }
+            inner.layout.prepare()?;
+            {
+                let _recording = locked(&inner.recording);
+                inner.layout.remove_record(&name)?;
+                inner.layout.write_index()?;
+            }
+            collect(&inner)
+        })
+        .await
+    }
+
+    /// Collects garbage unless an image is being fetched.
+    pub(super) async fn collect_if_idle(&self) -> Result<(), ImageError> {
+        let Ok(alone) = self.inner.collecting.clone().try_write_owned() else {
+            return Ok(());
+        };
+        let inner = self.inner.clone();
+        blocking(move || {
+            let _alone = alone;
+            collect(&inner)
+        })
+        .await
+    }
+}
+
+/// Removes every blob and layer that no record names, layers in use not included.
+fn collect(inner: &Inner) -> Result<(), ImageError> {
+    let layout = &inner.layout;
+    let mut needed = HashSet::new();
+    for (_, record) in layout.records()? {
+        needed.extend(record.blobs().map(|blob| layout.blob(&blob.digest)));
+        needed.extend(record.layers.iter().map(|layer| layout.layer(&layer.diff_id)));
+    }
+    needed.extend(mounted_layers()?.iter().map(|diff_id| layout.layer(diff_id)));
+    let is_ours = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(is_hex);
+    for path in list(layout.blobs())?.into_iter().filter(is_ours) {
+        if !needed.contains(&path) {
+            inner.unset_completed(&path);
+            fs::remove_file(&path).map_err(ImageError::io("remove", path))?;
+        }
+    }
+    for path in list(layout.layers().to_owned())?.into_iter().filter(is_ours) {
+        if !needed.contains(&path) {
+            inner.unset_completed(&path);
+            layout.discard_layer(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn list(directory: PathBuf) -> Result<Vec<PathBuf>, ImageError> {
+    let entries = fs::read_dir(&directory).map_err(ImageError::io("list", &directory))?;
+    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+    paths.map_err(ImageError::io("list", directory))
+}
+
+fn is_hex(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Gives the layers that an overlay has mounted, as far as this mount namespace shows.
+///
+/// Any run of 64 hexadecimal digits in an overlay's options counts: paths may be relative or escaped there.
+pub(super) fn mounted_layers() -> Result<HashSet<Digest>, ImageError> {
+    let path = "/proc/self/mountinfo";
+    let mounts = fs::read_to_string(path).map_err(ImageError::io("read", path))?;
+    let overlays = mounts.lines().filter(|line| line.contains(" - overlay "));
+    let words = overlays.flat_map(|line| line.split(|character: char| !character.is_ascii_hexdigit()));
+    Ok(words.filter(|word| is_hex(word)).filter_map(|hex| format!("sha256:{hex}").parse().ok()).collect())
+}

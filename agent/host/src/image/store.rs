@@ -1,0 +1,117 @@
+//! The store: what fetching, observing and removing share.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use evenkeel_plan::ObservedImage;
+use evenkeel_schema::Digest;
+
+use super::ImageError;
+use super::layout::Layout;
+use super::record::Stamp;
+use super::registry::RegistrySettings;
+use crate::Paths;
+
+/// All images of one root. Cheap to clone; clones share their locks.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub layout: Layout,
+    pub registries: RegistrySettings,
+    /// Held shared while an image is fetched, and alone while garbage is collected: what a fetch brought in belongs to
+    /// no name until its end.
+    pub collecting: Arc<tokio::sync::RwLock<()>>,
+    pub downloads: Arc<tokio::sync::Semaphore>,
+    pub unpackings: Arc<tokio::sync::Semaphore>,
+    /// Held while records and the index are written.
+    pub recording: Mutex<()>,
+    locks: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+    /// Blobs and layers that this process completed itself, though no record may name them yet.
+    completed: Mutex<HashSet<PathBuf>>,
+    /// Digests of files that changed since they were fetched, by stamp, so that a pass hashes them once.
+    pub file_digests: Mutex<HashMap<PathBuf, (Stamp, Digest)>>,
+}
+
+/// How many layers come in at the same time.
+const DOWNLOADS: usize = 4;
+
+impl Store {
+    /// Opens the store of a root. Nothing is created until something is written.
+    pub fn open(paths: &Paths) -> Result<Store, ImageError> {
+        Store::with_registries(paths, RegistrySettings::from_environment())
+    }
+
+    /// Opens the store with other places for credentials and certificates than the usual ones.
+    pub fn with_registries(paths: &Paths, registries: RegistrySettings) -> Result<Store, ImageError> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let inner = Inner {
+            layout: Layout::new(paths),
+            registries,
+            collecting: Arc::default(),
+            downloads: Arc::new(tokio::sync::Semaphore::new(DOWNLOADS)),
+            unpackings: Arc::new(tokio::sync::Semaphore::new(processors)),
+            recording: Mutex::default(),
+            locks: Mutex::default(),
+            completed: Mutex::default(),
+            file_digests: Mutex::default(),
+        };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// Gives the directories of an image's layers, topmost first, as overlay's `lowerdir` wants them.
+    pub fn layer_directories(&self, image: &ObservedImage) -> Vec<PathBuf> {
+        image.layers.iter().rev().map(|diff_id| self.inner.layout.layer(diff_id)).collect()
+    }
+}
+
+impl Inner {
+    /// Waits for whoever works on the same blob or layer.
+    pub async fn lock(&self, digest: &Digest) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = locked(&self.locks);
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            match locks.get(digest).and_then(Weak::upgrade) {
+                Some(lock) => lock,
+                None => {
+                    let lock = Arc::default();
+                    locks.insert(digest.clone(), Arc::downgrade(&lock));
+                    lock
+                }
+            }
+        };
+        lock.lock_owned().await
+    }
+
+    pub fn is_completed(&self, path: &PathBuf) -> bool {
+        locked(&self.completed).contains(path)
+    }
+
+    pub fn set_completed(&self, path: PathBuf) {
+        locked(&self.completed).insert(path);
+    }
+
+    pub fn unset_completed(&self, path: &PathBuf) {
+        locked(&self.completed).remove(path);
+    }
+}
+
+/// Locks a mutex whose holder may have panicked: none of ours guards anything half-done.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what reads and writes files away from the threads that drive everything else.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(ImageError::Cancelled),
+    }
+}
