@@ -77,7 +77,7 @@ fn complete(
     }
     let within = last.and_then(|last| part_of(&desired.source.path, &last.path).map(|prefix| (last, prefix)));
     if let Some((whole, prefix)) = &within {
-        desired.files = desired.files.into_iter().map(|(key, _)| (key, prefix.clone())).collect();
+        desired.files = desired.files.into_keys().map(|key| (key, prefix.clone())).collect();
         desired.source.path = whole.path.clone();
     }
     for (key, entry) in entries {

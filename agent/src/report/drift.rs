@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use evenkeel_plan::{Action, Desired, Drift, Key, Plan, Remedy, Source, Step, Why};
 use serde::Serialize;
 
+use super::words::why;
 use super::{Clock, Style};
 use crate::ledger::{DriftRecord, Seen};
 
@@ -241,19 +242,11 @@ fn is_not_running(drift: &Drift) -> bool {
 }
 
 /// Says why nothing is done, for the actions that do nothing.
-pub(super) fn reason(action: &Action) -> Option<String> {
-    let Action::Hold(why) = action else { return None };
-    Some(match why {
-        Why::Source { message }
-        | Why::Unreadable { message }
-        | Why::NotOurs { message }
-        | Why::Restarting { message }
-        | Why::Conflict { message } => message.clone(),
-        Why::Kept => "kept: no manifest states it any more".to_owned(),
-        Why::ReportOnly { .. } => "policy.drift is report".to_owned(),
-        Why::DataLoss { .. } => "the repair loses data: --yes or policy.dataLoss: allow lets it happen".to_owned(),
-        Why::Stopped { since } => format!("stopped by hand at {since}"),
-    })
+pub fn reason(action: &Action) -> Option<String> {
+    match action {
+        Action::Hold(reason) => Some(why(reason)),
+        _ => None,
+    }
 }
 
 fn render_object(text: &mut String, object: &ObjectDrift, clock: Clock, style: Style) {

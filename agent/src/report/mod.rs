@@ -9,13 +9,13 @@ mod plan;
 mod state;
 mod style;
 mod summary;
-mod words;
+pub mod words;
 
 #[cfg(test)]
 mod tests;
 
 pub use diff::diff;
-pub use drift::{Counts, Difference, DriftReport, ObjectDrift, Standing, seen};
+pub use drift::{Counts, Difference, DriftReport, ObjectDrift, Standing, reason, seen};
 pub use plan::{PlanReport, action_word};
 pub use state::{ContainerRow, ObjectRow, container_rows, object_rows, phase_words};
 pub use style::Style;

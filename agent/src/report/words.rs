@@ -1,6 +1,6 @@
 //! Times, exits and hints in words.
 
-use evenkeel_plan::Exit;
+use evenkeel_plan::{Exit, Why};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -53,6 +53,21 @@ pub fn span(seconds: i64) -> String {
         }
     }
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+/// Says why nothing is done to an object.
+pub fn why(why: &Why) -> String {
+    match why {
+        Why::Source { message }
+        | Why::Unreadable { message }
+        | Why::NotOurs { message }
+        | Why::Restarting { message }
+        | Why::Conflict { message } => message.clone(),
+        Why::Kept => "kept: no manifest states it any more".to_owned(),
+        Why::ReportOnly { .. } => "policy.drift is report".to_owned(),
+        Why::DataLoss { .. } => "the repair loses data: --yes or policy.dataLoss: allow lets it happen".to_owned(),
+        Why::Stopped { since } => format!("stopped by hand at {since}"),
+    }
 }
 
 /// Says how a container's main process ended.
