@@ -1,28 +1,26 @@
 //! Documents without a problem become [`Desired`]; of the others, the key is held.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use evenkeel_plan::Desired;
-use evenkeel_schema::{ContainerSpec, ImageSource, ImageSpec, Key, Kind, Metadata, Object, Policy, PullPolicy};
+use evenkeel_schema::{
+    ContainerSpec, ImageSource, ImageSpec, Key, Kind, Metadata, Object, Policy, PullPolicy, implicit_image_name,
+};
 
-use crate::document::{Body, Document, Held};
+use crate::document::{Body, Document, Documents, Held};
 use crate::problem::Findings;
 use crate::reference::Reference;
 use crate::text::SourceFile;
 
 /// Gathers what is desired.
-pub(crate) fn desire(
-    files: &[SourceFile],
-    documents: Vec<Document>,
-    held: Vec<Held>,
-    findings: &Findings<'_>,
-) -> Desired {
+pub(crate) fn desire(files: &[SourceFile], documents: Documents, findings: &Findings<'_>) -> Desired {
     let mut desired = Desired::default();
     let mut containers = Vec::new();
-    for Held { file, key, reason, .. } in held {
+    for Held { file, key, reason, .. } in documents.held {
         hold(&mut desired, files.get(file), key, reason);
     }
-    for document in documents {
+    for document in documents.decoded {
         let Some(file) = files.get(document.file) else { continue };
         let Document { id, key, body, .. } = document;
         if let Some(reason) = findings.reason(id) {
@@ -34,11 +32,11 @@ pub(crate) fn desire(
             Body::Image(image) => drop(desired.images.insert(key.name, completed(image, file))),
             Body::Volume(volume) => drop(desired.volumes.insert(key.name, volume)),
             Body::Network(network) => drop(desired.networks.insert(key.name, network)),
-            Body::Container(container) => containers.push((key.name, container, file.relative.clone())),
+            Body::Container(container) => containers.push((key.name, *container, file.relative.clone())),
         }
     }
     for (name, mut container, file) in containers {
-        name_image(&mut desired, &mut container, file);
+        add_implicit_image(&mut desired, &mut container, file);
         desired.containers.insert(name, container);
     }
     // Two documents of one key are both held: neither is what is desired.
@@ -73,28 +71,25 @@ fn completed(mut image: Object<ImageSpec>, file: &SourceFile) -> Object<ImageSpe
     image
 }
 
-/// Where a container states a registry reference, adds the Image that it stands for and puts that one's name in its place.
-fn name_image(desired: &mut Desired, container: &mut Object<ContainerSpec>, file: PathBuf) {
+/// Where a container states a registry reference, completes it and adds the Image that it stands for.
+fn add_implicit_image(desired: &mut Desired, container: &mut Object<ContainerSpec>, file: PathBuf) {
     let Some(reference) = implicit(&container.spec.image) else { return };
-    let name = reference.image_name();
-    container.spec.image = name.to_string();
-    let key = Key::new(Kind::Image, name.clone());
-    if desired.images.contains_key(&name) || desired.held.contains_key(&key) {
-        return;
-    }
+    let reference = reference.to_string();
+    let name = implicit_image_name(&reference);
+    container.spec.image.clone_from(&reference);
     let spec = ImageSpec {
-        source: ImageSource::Registry(reference.to_string()),
+        source: ImageSource::Registry(reference),
         digest: None,
         pull: PullPolicy::default(),
         platform: None,
         insecure: false,
     };
-    let metadata = Metadata { name: name.clone(), labels: Default::default(), annotations: Default::default() };
-    desired.images.insert(name, Object { metadata, spec, policy: Policy::default() });
-    desired.files.entry(key).or_insert(file);
+    let metadata = Metadata { name: name.clone(), labels: BTreeMap::new(), annotations: BTreeMap::new() };
+    desired.files.entry(Key::new(Kind::Image, name.clone())).or_insert(file);
+    desired.images.entry(name).or_insert(Object { metadata, spec, policy: Policy::default() });
 }
 
 /// Reads a container's `image` as a registry reference, unless it can only be the name of an Image.
-pub(crate) fn implicit(image: &str) -> Option<Reference> {
+fn implicit(image: &str) -> Option<Reference> {
     image.contains(['/', ':', '@']).then(|| image.parse().ok()).flatten()
 }

@@ -28,7 +28,22 @@ pub(crate) enum Body {
     Image(Object<ImageSpec>),
     Volume(Object<VolumeSpec>),
     Network(Object<NetworkSpec>),
-    Container(Object<ContainerSpec>),
+    Container(Box<Object<ContainerSpec>>),
+}
+
+/// Every document of the source, by how much of it is known.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    pub(crate) decoded: Vec<Document>,
+    pub(crate) held: Vec<Held>,
+    pub(crate) unknown: Vec<Unknown>,
+}
+
+/// A document of which not even the kind is known; perhaps it is one that others refer to.
+#[derive(Debug)]
+pub(crate) struct Unknown {
+    pub(crate) file: String,
+    pub(crate) name: Option<Name>,
 }
 
 /// A document of which no more than kind and name is known.
@@ -67,13 +82,7 @@ impl Document {
 }
 
 /// Makes a document of a tree, or says why it is none.
-pub(crate) fn interpret(
-    file: usize,
-    tree: Tree,
-    documents: &mut Vec<Document>,
-    held: &mut Vec<Held>,
-    findings: &mut Findings<'_>,
-) {
+pub(crate) fn interpret(file: usize, tree: Tree, documents: &mut Documents, findings: &mut Findings<'_>) {
     let Tree { root, broken, whole } = tree;
     let key = key(&root);
     let reason = if whole { envelope(file, &root, findings) } else { None };
@@ -82,11 +91,13 @@ pub(crate) fn interpret(
         Ok(kind) if whole => Some(decode_kind(kind, file, &root)),
         _ => None,
     };
-    let (body, found, dead) = decoded.unwrap_or_default();
+    let (body, mut found, dead) = decoded.unwrap_or_default();
+    // A value that was no YAML is not a wrong type as well.
+    found.retain(|finding| !findings.flagged(finding.at));
     let name_spot = Spot { file, span: root.value_at(&way!["metadata", "name"], &Dead::new()) };
     match (body, key) {
         (Some(body), Some(key)) => {
-            let id = documents.len();
+            let id = documents.decoded.len();
             let partial = reason.is_some() || !found.is_empty();
             let document = Document { id, file, key, body, partial, root, dead };
             if let Some(reason) = reason {
@@ -95,15 +106,16 @@ pub(crate) fn interpret(
             for finding in found {
                 findings.spoil(&[document.culprit()], finding);
             }
-            documents.push(document);
+            documents.decoded.push(document);
         }
         (_, key) => {
             let reason = reason.or_else(|| found.first().map(|finding| findings.in_words(finding)));
             for finding in found {
                 findings.add(finding);
             }
-            if let (Some(key), Some(reason)) = (key, reason) {
-                held.push(Held { file, key, at: name_spot, reason });
+            match (key, reason) {
+                (Some(key), Some(reason)) => documents.held.push(Held { file, key, at: name_spot, reason }),
+                _ => documents.unknown.push(Unknown { file: findings.shown(file), name: name(&root) }),
             }
         }
     }
@@ -111,8 +123,11 @@ pub(crate) fn interpret(
 
 /// Reads kind and name alone, as far as they are what they should be.
 fn key(root: &Node) -> Option<Key> {
-    let name: Name = root.get("metadata")?.get("name")?.text()?.parse().ok()?;
-    Some(Key::new(kind(root).ok()?, name))
+    Some(Key::new(kind(root).ok()?, name(root)?))
+}
+
+fn name(root: &Node) -> Option<Name> {
+    root.get("metadata")?.get("name")?.text()?.parse().ok()
 }
 
 fn kind(root: &Node) -> Result<Kind, Option<&Node>> {
@@ -188,7 +203,7 @@ fn decode_kind(kind: Kind, file: usize, root: &Node) -> Parts {
         // A volume's fields all have a default, so that its spec may be left out.
         Kind::Volume => decode_as(Body::Volume, file, object(root, true)),
         Kind::Network => decode_as(Body::Network, file, object(root, false)),
-        Kind::Container => decode_as(Body::Container, file, object(root, false)),
+        Kind::Container => decode_as(|container| Body::Container(Box::new(container)), file, object(root, false)),
     }
 }
 

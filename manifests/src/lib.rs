@@ -26,9 +26,9 @@ use std::path::{Path, PathBuf};
 use evenkeel_plan::{Desired, Source};
 
 pub use problem::{Place, Position, Problem, Severity};
-pub use reference::{Reference, ReferenceError};
 pub use render::render;
 
+use document::{Documents, Unknown};
 use problem::Findings;
 
 /// What a directory or file of manifests says.
@@ -58,15 +58,17 @@ impl Loaded {
 pub fn load(path: &Path) -> Loaded {
     let sources = source::read(path);
     let mut findings = Findings::new(&sources.files);
-    let mut documents = Vec::new();
-    let mut held = Vec::new();
+    let mut documents = Documents::default();
     for (file, text) in sources.files.iter().enumerate() {
         for tree in yaml::parse(file, text, &mut findings) {
-            document::interpret(file, tree, &mut documents, &mut held, &mut findings);
+            document::interpret(file, tree, &mut documents, &mut findings);
         }
     }
-    check::check(&documents, &held, &mut findings);
-    let mut desired = desire::desire(&sources.files, documents, held, &findings);
+    // What stands in them is not known, so that nothing may be said to be missing.
+    let lost = sources.broken.iter().chain(&sources.unreadable);
+    documents.unknown.extend(lost.map(|file| Unknown { file: file.display().to_string(), name: None }));
+    check::check(&documents, &mut findings);
+    let mut desired = desire::desire(&sources.files, documents, &findings);
     desired.source = Source { path: path.to_owned(), revision: revision::revision(path, &sources.files) };
     let mut broken_files = findings.broken_files();
     let complete = sources.unreadable.is_empty();

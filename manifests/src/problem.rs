@@ -63,6 +63,13 @@ pub struct Position {
     pub text: String,
 }
 
+impl Position {
+    /// Tells whether the line is there to be shown.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.text.is_empty() || self.column == 1
+    }
+}
+
 impl Problem {
     /// Tells whether it keeps its document from being applied.
     pub fn is_error(&self) -> bool {
@@ -185,6 +192,21 @@ impl<'a> Findings<'a> {
         if self.seen.insert((finding.at, finding.message.clone())) {
             self.findings.push(finding);
         }
+    }
+
+    /// Holds a document for a reason that is no problem of its own.
+    pub(crate) fn hold(&mut self, document: DocumentId, reason: String) {
+        self.spoiled.entry(document).or_insert(reason);
+    }
+
+    /// Tells whether something was found at this very place already.
+    pub(crate) fn flagged(&self, spot: Spot) -> bool {
+        self.seen.range((spot, String::new())..).next().is_some_and(|(at, _)| *at == spot)
+    }
+
+    /// Gives a file's path as people write it.
+    pub(crate) fn shown(&self, file: usize) -> String {
+        self.files.get(file).map(|file| file.shown.clone()).unwrap_or_default()
     }
 
     /// Remembers why a document is not to be applied, for a finding that was added before the document was known.

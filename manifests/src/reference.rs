@@ -1,15 +1,14 @@
-//! Registry references: `nginx:1.27` → `docker.io/library/nginx:1.27`, and the name of the Image that one stands for.
+//! Registry references: `nginx:1.27` → `docker.io/library/nginx:1.27`, with every part judged.
 
 use std::fmt;
 use std::str::FromStr;
 
-use evenkeel_schema::{Digest, Name};
-use sha2::Digest as _;
+use evenkeel_schema::{Digest, full_reference};
 use thiserror::Error;
 
 /// A reference to an image in a registry, in full: host, path, and a tag or digest or both.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Reference {
+pub(crate) struct Reference {
     registry: String,
     path: String,
     tag: Option<String>,
@@ -18,7 +17,7 @@ pub struct Reference {
 
 /// Says why a text is not a reference (distribution's reference grammar).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ReferenceError {
+pub(crate) enum ReferenceError {
     #[error("`{0}` is not a registry host: write HOST or HOST:PORT")]
     Registry(String),
     #[error("`{0}` is not a repository: use a-z, 0-9, '.', '_', '-' and '/'")]
@@ -31,24 +30,8 @@ pub enum ReferenceError {
 
 impl Reference {
     /// Gives the digest that the reference itself states.
-    pub fn digest(&self) -> Option<&Digest> {
+    pub(crate) fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
-    }
-
-    /// Derives the name of the Image that a container's reference stands for.
-    ///
-    /// It is the repository's last part, the tag, and eight digits of the SHA-256 of the whole reference, as in
-    /// `nginx-1.27-5c2c8a3b`: readable, and different for references that differ.
-    pub fn image_name(&self) -> Name {
-        let last = self.path.rsplit('/').next().unwrap_or_default();
-        let tag = self.tag.as_deref().map(|tag| format!("-{}", tag.to_ascii_lowercase())).unwrap_or_default();
-        let mut front = format!("{last}{tag}");
-        front.truncate(63 - 9);
-        let hash = hex::encode(sha2::Sha256::digest(self.to_string()));
-        let name = format!("{front}-{}", hash.get(..8).unwrap_or_default());
-        name.parse().expect(
-            "a repository's part begins with a letter or digit, its and a tag's other characters are of a name's",
-        )
     }
 }
 
@@ -56,35 +39,26 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let (rest, digest) = match text.split_once('@') {
-            None => (text, None),
+        let full = full_reference(text);
+        let (rest, digest) = match full.split_once('@') {
+            None => (full.as_str(), None),
             Some((rest, digest)) => {
                 (rest, Some(digest.parse().map_err(|_| ReferenceError::Digest(digest.to_owned()))?))
             }
         };
-        // A colon after the last slash begins the tag; one before it, the registry's port.
-        let (repository, tag) = match rest.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
-            _ => (rest, None),
-        };
-        let (registry, path) = match repository.split_once('/') {
-            Some((host, path)) if host == "localhost" || host.contains(['.', ':']) => (host, path.to_owned()),
-            Some(_) => ("docker.io", repository.to_owned()),
-            None => ("docker.io", format!("library/{repository}")),
-        };
-        let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
-        let path = if registry == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path };
+        let (registry, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
         if !is_host(registry) {
             return Err(ReferenceError::Registry(registry.to_owned()));
         }
         if path.len() > 255 || !path.split('/').all(is_path_part) {
-            return Err(ReferenceError::Path(repository.to_owned()));
+            return Err(ReferenceError::Path(path.to_owned()));
         }
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
             return Err(ReferenceError::Tag(tag.to_owned()));
         }
-        let tag = tag.map(str::to_owned).or_else(|| digest.is_none().then(|| "latest".to_owned()));
-        Ok(Reference { registry: registry.to_ascii_lowercase(), path, tag, digest })
+        let registry = registry.to_ascii_lowercase();
+        Ok(Reference { registry, path: path.to_owned(), tag: tag.map(str::to_owned), digest })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Problems as people read them: the message, `file:line:column`, the source line, a mark under it, and help.
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::problem::{Place, Position, Problem, Severity};
 
@@ -23,9 +23,23 @@ fn group(problem: &Problem) -> Group<'_> {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = with_place(Group::with_title(level.primary_title(problem.message.as_str())), &problem.place, true);
-    for place in &problem.also {
-        group = with_place(group, place, false);
+    let mut group = Group::with_title(level.primary_title(problem.message.as_str()));
+    let mut places = vec![(&problem.place, AnnotationKind::Primary)];
+    places.extend(problem.also.iter().map(|place| (place, AnnotationKind::Context)));
+    while let Some((first, _)) = places.first().copied() {
+        let (here, elsewhere): (Vec<_>, Vec<_>) = places.into_iter().partition(|(place, _)| same_line(first, place));
+        places = elsewhere;
+        group = match &first.position {
+            Some(position) if position.is_shown() => {
+                let snippet =
+                    Snippet::source(position.text.as_str()).line_start(position.line).path(first.file.as_str());
+                group.element(snippet.annotations(here.into_iter().filter_map(|(place, kind)| annotation(place, kind))))
+            }
+            Some(position) => {
+                group.element(Origin::path(first.file.as_str()).line(position.line).char_column(position.column))
+            }
+            None => group.element(Origin::path(first.file.as_str())),
+        };
     }
     match &problem.help {
         Some(help) => group.element(Level::HELP.message(help.as_str())),
@@ -33,22 +47,14 @@ fn group(problem: &Problem) -> Group<'_> {
     }
 }
 
-fn with_place<'a>(group: Group<'a>, place: &'a Place, primary: bool) -> Group<'a> {
-    match &place.position {
-        Some(position) if !position.text.is_empty() || position.column == 1 => {
-            let kind = if primary { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let annotation = kind.span(bytes(position)).label(place.label.as_deref());
-            let snippet = Snippet::source(position.text.as_str())
-                .line_start(position.line)
-                .path(place.file.as_str())
-                .annotation(annotation);
-            group.element(snippet)
-        }
-        Some(position) => {
-            group.element(Origin::path(place.file.as_str()).line(position.line).char_column(position.column))
-        }
-        None => group.element(Origin::path(place.file.as_str())),
-    }
+fn same_line(one: &Place, other: &Place) -> bool {
+    let line = |place: &Place| place.position.as_ref().map(|position| position.line);
+    one.file == other.file && line(one) == line(other)
+}
+
+fn annotation(place: &Place, kind: AnnotationKind) -> Option<Annotation<'_>> {
+    let position = place.position.as_ref()?;
+    Some(kind.span(bytes(position)).label(place.label.as_deref()))
 }
 
 /// Turns columns back into the byte range of the line that annotate-snippets asks for.

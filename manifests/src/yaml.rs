@@ -15,8 +15,8 @@ use crate::text::{SourceFile, Span};
 
 /// Deepest nesting of lists and mappings, aliases followed. The manifest language needs 6.
 const DEEPEST: usize = 64;
-/// Most values in a file, aliases followed: an alias of an alias multiplies.
-const MOST_NODES: usize = 500_000;
+/// Most values of a file that come from aliases: an alias of an alias multiplies.
+const MOST_REPEATED: usize = 100_000;
 /// Most syntax errors listed for one file.
 const MOST_ERRORS: usize = 20;
 
@@ -32,8 +32,15 @@ pub(crate) struct Tree {
 
 /// Reads all documents of a file. Those without any content are left out.
 pub(crate) fn parse(file: usize, source: &SourceFile, findings: &mut Findings<'_>) -> Vec<Tree> {
-    let mut builder =
-        Builder { file, next_id: 0, stack: Vec::new(), anchors: HashMap::new(), root: None, broken: None };
+    let mut builder = Builder {
+        file,
+        next_id: 0,
+        stack: Vec::new(),
+        anchors: HashMap::new(),
+        root: None,
+        broken: None,
+        room: MOST_REPEATED,
+    };
     if let Some(finding) = forbidden_character(file, &source.text) {
         findings.add(finding);
         return Vec::new();
@@ -100,7 +107,9 @@ fn syntax(file: usize, text: &str, error: &ScanError) -> Finding {
         ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
             Some("the keys of one mapping begin in the same column")
         }
-        ErrorKind::UnclosedQuotedScalar => Some("a quote is opened and not closed"),
+        ErrorKind::UnclosedQuotedScalar
+        | ErrorKind::InvalidQuotedScalarIndent
+        | ErrorKind::DocumentIndicatorInQuotedScalar => Some("a quote was opened before this and is not closed"),
         ErrorKind::UnexpectedCharacter { .. } => Some("put the value in quotes"),
         _ => None,
     };
@@ -135,6 +144,8 @@ struct Builder {
     anchors: HashMap<usize, Node>,
     root: Option<Node>,
     broken: Option<String>,
+    /// How many more values may come from aliases.
+    room: usize,
 }
 
 impl Builder {
@@ -290,16 +301,20 @@ impl Builder {
     }
 
     fn alias(&mut self, anchor: usize, span: Span, findings: &mut Findings<'_>) {
-        let room = MOST_NODES.saturating_sub(self.next_id as usize);
         let depth = DEEPEST.saturating_sub(self.stack.len());
-        let copied = self.anchors.get(&anchor).map(|node| (size(node, room, depth), node));
+        let copied = self.anchors.get(&anchor).map(|node| (size(node, self.room, depth), node));
         let refused = match copied {
-            Some((Some(_), node)) => {
+            Some((Some(size), node)) => {
+                self.room = self.room.saturating_sub(size);
                 let mut copy = node.clone();
                 self.renumber(&mut copy);
                 return self.complete(copy, 0, findings);
             }
-            Some((None, _)) => "aliases make this document too large",
+            Some((None, _)) => {
+                // Counting up to the limit again for every further alias would take long itself.
+                self.room = 0;
+                "aliases make this document too large"
+            }
             None => "an alias stands in the value that it repeats",
         };
         self.fail(Finding::new(self.spot(span), refused), findings);

@@ -11,8 +11,11 @@ pub fn full_reference(reference: &str) -> String {
     let (registry, path) = match reference.split_once('/') {
         Some((first, rest)) if is_registry(first) => (first, rest.to_owned()),
         Some(_) => ("docker.io", reference.to_owned()),
-        None => ("docker.io", format!("library/{reference}")),
+        None => ("docker.io", reference.to_owned()),
     };
+    let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
+    // Docker Hub keeps its own images below `library`.
+    let path = if registry == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path };
     let last = path.rsplit('/').next().unwrap_or(&path);
     let tag = if last.contains(':') || path.contains('@') { "" } else { ":latest" };
     format!("{registry}/{path}{tag}")

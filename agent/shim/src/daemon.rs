@@ -119,11 +119,11 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
 pub fn shed_inheritance() {
     // SAFETY: closes descriptors that nothing of this program has opened yet; std looks at none above 2.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
-    // By the system call, since libc refuses the two signals that it keeps to itself and that a caller can ignore too.
-    let default = [0_u64; 4];
-    for signal in (1..=64).filter(|signal| *signal != libc::SIGPIPE) {
-        // SAFETY: all zero is a valid kernel sigaction, of SIG_DFL; for SIGKILL and SIGSTOP the call fails.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8) };
+    for signal in 1..=64 {
+        if signal != libc::SIGPIPE {
+            // SAFETY: sets a disposition; for SIGKILL, SIGSTOP and libc's own signals it fails and changes nothing.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
     }
 }
 

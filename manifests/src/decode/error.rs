@@ -1,6 +1,7 @@
 //! Why a value does not fit its type, and where.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::de;
 
@@ -107,15 +108,19 @@ impl Cause {
 fn said(message: &str, node: &Node, context: &Context) -> Finding {
     let spot = |span| Spot { file: context.file, span };
     let Value::Map(entries) = &node.value else {
-        let text = match &node.value {
-            Value::Scalar { text, .. } => shortened(text),
-            _ => String::new(),
-        };
-        // The standard library's messages on addresses and numbers do not say what they are about.
-        let message = if text.is_empty() || message.contains(&format!("`{text}`")) {
-            message.to_owned()
-        } else {
-            format!("`{text}`: {message}")
+        let text = if let Value::Scalar { text, .. } = &node.value { shortened(text) } else { String::new() };
+        let message = match message {
+            _ if text.is_empty() || message.contains(&format!("`{text}`")) => message.to_owned(),
+            // The messages of addresses say nothing of what they are about. What is an address but not accepted as one
+            // stands where a subnet belongs.
+            "invalid IP address syntax" if text.parse::<IpAddr>().is_ok() => {
+                format!("`{text}` is not a subnet: the length of its prefix is missing, as in {text}/24")
+            }
+            "invalid IP address syntax" if text.contains('/') => format!("`{text}` is not a subnet in prefix notation"),
+            "invalid IP address syntax" => format!("`{text}` is not an IP address"),
+            "invalid IPv4 address syntax" => format!("`{text}` is not an IPv4 address"),
+            "invalid IPv6 address syntax" => format!("`{text}` is not an IPv6 address"),
+            _ => format!("`{text}`: {message}"),
         };
         return Finding::new(spot(node.span), message);
     };

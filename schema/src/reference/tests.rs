@@ -10,6 +10,8 @@ fn completes_references_as_docker_does() {
         ("127.0.0.1:5000/a/b:1", "127.0.0.1:5000/a/b:1"),
         ("quay.io/a/b@sha256:00", "quay.io/a/b@sha256:00"),
         ("docker.io/library/postgres:16", "docker.io/library/postgres:16"),
+        ("docker.io/postgres:16", "docker.io/library/postgres:16"),
+        ("index.docker.io/a/b", "docker.io/a/b:latest"),
     ] {
         assert_eq!(full_reference(short), full);
     }
