@@ -30,6 +30,7 @@ build: deps ## Build the programs for installing, in target/release
 install: build ## Install programs and systemd unit below PREFIX (/usr/local)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/evenkeel
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/evenkeel-shim
+	install -D -m 0644 -t $(DESTDIR)/etc/systemd/system agent/evenkeel.service
 
 programs: deps
 	$(CARGO) build --workspace --locked
