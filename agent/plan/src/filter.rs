@@ -50,9 +50,9 @@ impl Filter {
             Sight::Found { observed, .. } => observed.clone(),
         };
         if filter.unreadable.is_none() {
+            filter.keep(observed, desired, &kernel, options);
             filter.attribute(desired, observed, &kernel, endpoints, options);
             filter.leave_to_report(desired, observed, &kernel, endpoints);
-            filter.keep(observed, desired, &kernel, options);
             filter.differs = match observed.firewall.found().is_some() {
                 true => filter.firewall.is_empty() || filter.firewall.normal_form() != kernel,
                 false => !filter.firewall.is_empty(),

@@ -29,7 +29,14 @@ fn image(container: &Container<'_>, observed: &ObservedContainer, differences: &
     let world = container.world;
     let Some(name) = world.image_of(container.spec()) else { return };
     let key = Key::new(Kind::Image, name.clone());
-    if let Some(Action::Replace(_)) = world.actions.get(&key) {
+    let renamed = container.spec().image != observed.spec.image;
+    let unknown_until_fetched = match world.actions.get(&key) {
+        Some(Action::Replace(_)) => true,
+        // An image that the store lost is fetched again, and is most likely the same: that alone ends nothing that runs.
+        Some(Action::Create) => renamed,
+        _ => false,
+    };
+    if unknown_until_fetched {
         let (desired, old) = (format!("{key}, fetched anew"), observed.image.to_string());
         return differences.push("image", Some(desired), Some(old), Remedy::Replace);
     }
