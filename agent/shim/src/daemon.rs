@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::status::StatusError;
 
 /// The shim's OOM score: the kernel takes nearly every other process first.
 const OOM_SCORE: &str = "-999";
-/// Bytes of the shim's own log that are kept when another shim begins.
+/// Bytes at which the shim's own log is begun anew.
 const OWN_LOG_SIZE: u64 = 64 * 1024;
 
 /// Why a shim could not begin.
@@ -119,11 +119,11 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
 pub fn shed_inheritance() {
     // SAFETY: closes descriptors that nothing of this program has opened yet; std looks at none above 2.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
-    for signal in 1..=64 {
-        if signal != libc::SIGPIPE {
-            // SAFETY: sets a disposition; for SIGKILL, SIGSTOP and libc's own signals it fails and changes nothing.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
+    // By the system call, since libc refuses the two signals that it keeps to itself and that a caller can ignore too.
+    let default = [0_u64; 4];
+    for signal in (1..=64).filter(|signal| *signal != libc::SIGPIPE) {
+        // SAFETY: all zero is a valid kernel sigaction, of SIG_DFL; for SIGKILL and SIGSTOP the call fails.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8) };
     }
 }
 
@@ -147,10 +147,6 @@ pub fn detach(log: &Path) -> Result<Caller, StartError> {
         let path = path.to_owned();
         move |source| StartError::File { verb: "open", path, source }
     };
-    let keep = fs::metadata(log).is_ok_and(|metadata| metadata.len() < OWN_LOG_SIZE);
-    if !keep {
-        let _ = fs::remove_file(log);
-    }
     let log_file = OpenOptions::new().append(true).create(true).mode(0o600).open(log).map_err(opened(log))?;
     let null = File::options().read(true).write(true).open("/dev/null").map_err(opened(Path::new("/dev/null")))?;
     let (reading, writing) = io::pipe().map_err(call("make a pipe"))?;
@@ -186,6 +182,14 @@ pub fn detach(log: &Path) -> Result<Caller, StartError> {
     // Not given where the capability CAP_SYS_RESOURCE is not; the shim does its work all the same.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     Ok(Caller { pipe: writing.into() })
+}
+
+/// Empties the shim's own log, its standard error, when it has grown too long: a crash loop may write to it for years.
+pub fn bound_own_log() {
+    let Ok(log) = io::stderr().as_fd().try_clone_to_owned().map(File::from) else { return };
+    if log.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > OWN_LOG_SIZE) {
+        let _ = log.set_len(0);
+    }
 }
 
 /// Forks; `true` in the parent.

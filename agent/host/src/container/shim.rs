@@ -125,3 +125,6 @@ pub fn read_status(path: &Path) -> Result<Option<Status>, ShimError> {
 pub fn is_alive(status: &Status) -> bool {
     process::start_time(status.shim_pid) == Some(status.shim_start_time)
 }
+
+#[cfg(test)]
+mod tests;

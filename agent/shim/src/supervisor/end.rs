@@ -8,6 +8,7 @@ use super::{DAEMONIZE_WINDOW, Run, Stopping, Supervisor, Then};
 use crate::backoff;
 use crate::reaper::Ended;
 use crate::runtime::RuntimeError;
+use crate::survivors::Accounting;
 use crate::{cgroup, clock};
 
 /// How long output may still come after the main process ended, from processes outside of its pid namespace.
@@ -153,7 +154,7 @@ impl Supervisor {
         let code = ended.code();
         let daemonized = code == 0
             && ran < DAEMONIZE_WINDOW
-            && run.accounting.as_ref().is_some_and(|accounting| !accounting.survivors().is_empty());
+            && run.accounting.as_ref().is_some_and(Accounting::others_ended_with_the_first);
         // A clean exit was not the OOM killer's work, whichever of the other processes it took before.
         let oom_killed = code != 0 && cgroup::oom_kills(&self.config.cgroups) > run.oom_kills_before;
         Exit { code, signal: ended.signal(), oom_killed, daemonized, finished_at: clock::now() }

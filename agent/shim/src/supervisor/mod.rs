@@ -20,7 +20,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::backoff::Backoff;
-use crate::daemon::{Place, StartError};
+use crate::clock;
+use crate::daemon::{self, Place, StartError};
 use crate::health::Probes;
 use crate::log::Log;
 use crate::output::Output;
@@ -265,13 +266,20 @@ impl Supervisor {
 
     /// Writes to the shim's own log what nobody waits to be told.
     fn note(&self, error: &dyn Error) {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        eprintln!("{} {text}", crate::clock::now());
+        let text = with_causes(error);
+        daemon::bound_own_log();
+        eprintln!("{} {text}", clock::now());
     }
+}
+
+/// Gives an error with its causes in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

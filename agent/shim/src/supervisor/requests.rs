@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_shim::{Config, Health, Phase, Reply, Request};
 
-use super::{Supervisor, Then, Waiter};
+use super::{Supervisor, Then, Waiter, with_causes};
 use crate::backoff::{Backoff, Ended};
 use crate::daemon;
 use crate::health::Probes;
@@ -48,7 +48,7 @@ impl Supervisor {
             }
             Some(Request::Kill { signal }) => {
                 let error = match self.run.is_some() {
-                    true => self.signal(signal).err().map(|error| error.to_string()),
+                    true => self.signal(signal).err().map(|error| with_causes(&error)),
                     false => Some("the container does not run".to_owned()),
                 };
                 self.reply(connection, error);
@@ -124,7 +124,7 @@ impl Supervisor {
 
     /// Reads the configuration again. The container is left alone; what identifies it cannot change.
     fn reload(&mut self) -> Result<(), String> {
-        let new = daemon::load(&self.config_path).map_err(|error| error.to_string())?;
+        let new = daemon::load(&self.config_path).map_err(|error| with_causes(&error))?;
         let identity = |config: &Config| (config.id.clone(), config.socket.clone(), config.status.clone());
         if identity(&new) != identity(&self.config) {
             return Err("id, socket and status of a shim stay what they are".to_owned());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_shim::{Health, Phase, process};
 
-use super::{Run, Supervisor};
+use super::{Run, Supervisor, with_causes};
 use crate::backoff::{Backoff, Ended};
 use crate::health::Probes;
 use crate::runtime::{self, RuntimeError};
@@ -32,7 +32,7 @@ impl Supervisor {
         self.status.restarts = 0;
         self.next_start = None;
         if let Err(error) = self.start() {
-            self.enter(Phase::Failed { message: describe(&error), next_start_at: None });
+            self.enter(Phase::Failed { message: with_causes(&error), next_start_at: None });
         }
     }
 
@@ -43,7 +43,7 @@ impl Supervisor {
         if let Err(error) = self.start() {
             let wait = self.backoff.next(&self.config.restart, Ended::NotStarted);
             self.next_start = wait.map(|wait| Instant::now() + wait);
-            self.enter(Phase::Failed { message: describe(&error), next_start_at: wait.map(clock::after) });
+            self.enter(Phase::Failed { message: with_causes(&error), next_start_at: wait.map(clock::after) });
         }
     }
 
@@ -193,13 +193,5 @@ pub(super) fn keep_available(fd: &OwnedFd, kept: &mut Vec<u8>) {
         let space = KEPT_STDERR.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..buffer.len().min(space)]);
         buffer.clear();
-    }
-}
-
-/// Gives an error with its causes in one line: the status file has room for no more.
-fn describe(error: &RuntimeError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }
