@@ -1,7 +1,10 @@
 //! Networks against the real kernel: what `Networks` makes, says and repairs, asked with `ip`, `nft` and packets.
 
 mod bridge;
+mod firewall;
 mod macvlan;
+mod packets;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -1,9 +1,11 @@
 //! What can go wrong with networks, each with the object and what was tried.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
-use evenkeel_schema::Name;
+use evenkeel_schema::{Name, PortMapping};
 
 /// Why a network, a namespace, an interface or the firewall table is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -38,4 +40,16 @@ pub enum NetworkError {
     Sysctl { path: PathBuf, source: io::Error },
     #[error("cannot announce the addresses of interface {interface}")]
     Announce { interface: String, source: io::Error },
+    #[error("cannot run nft for table inet {table}")]
+    Nft { table: String, source: io::Error },
+    #[error("nft does not {deed} table inet {table}: {said} ({status})")]
+    NftRefused { table: String, deed: &'static str, said: String, status: ExitStatus },
+    #[error("the listing of table inet {table} is not JSON")]
+    NftListing { table: String, source: serde_json::Error },
+    #[error("link name {link} cannot be written in a rule of nftables: it has a quotation mark, backslash or asterisk")]
+    UnwritableName { link: String },
+    #[error("port {port} is published on an address of another family than its target {target}")]
+    MixedFamilies { port: PortMapping, target: IpAddr },
+    #[error("cannot watch the kernel's {what}")]
+    Watch { what: &'static str, source: io::Error },
 }

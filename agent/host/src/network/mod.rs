@@ -7,12 +7,14 @@
 mod announce;
 mod endpoint;
 mod error;
+mod firewall;
 mod links;
 mod namespace;
 mod netlink;
 mod observe;
 mod own_link;
 mod sysctl;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -25,8 +27,10 @@ use evenkeel_schema::{Key, Kind, Name, NetworkSpec};
 
 use crate::{Instance, Paths};
 pub use error::NetworkError;
+pub use firewall::{PortConflict, port_conflicts};
 use netlink::Netlink;
 pub use observe::NetworkView;
+pub use watch::Hint;
 
 /// How many namespaces are entered at a time.
 const CONCURRENCY: usize = 64;
@@ -38,13 +42,16 @@ pub struct Networks {
     paths: Paths,
     instance: Instance,
     namespaces: Arc<namespace::Directory>,
+    /// How the fixed part of the firewall table is listed on this host, asked once.
+    fresh_table: Arc<tokio::sync::OnceCell<firewall::Listing>>,
 }
 
 impl Networks {
     /// Connects to the network namespace that the process is in.
     pub async fn open(paths: &Paths, instance: &Instance) -> Result<Networks, NetworkError> {
         let netlink = Netlink::open().map_err(|source| NetworkError::Connect { source })?;
-        Ok(Networks { netlink, paths: paths.clone(), instance: instance.clone(), namespaces: Arc::default() })
+        let (paths, instance) = (paths.clone(), instance.clone());
+        Ok(Networks { netlink, paths, instance, namespaces: Arc::default(), fresh_table: Arc::default() })
     }
 
     /// Makes a network's own link with all that hangs on it, completes it or repairs it.
@@ -70,7 +77,7 @@ impl Networks {
     /// Makes and pins a container's network namespace with loopback up, or takes the one that is there.
     pub async fn create_namespace(&self, container: &Name) -> Result<PathBuf, NetworkError> {
         let path = self.paths.network_namespace(container);
-        namespace::create(self.namespaces.clone(), &path).await?;
+        namespace::create(&self.netlink, self.namespaces.clone(), &path).await?;
         Ok(path)
     }
 

@@ -78,7 +78,11 @@ async fn on_thread<T: Send + 'static>(deed: impl FnOnce() -> T + Send + 'static)
 }
 
 /// Makes a namespace and pins it, or takes the one that is pinned there already.
-pub(super) async fn create(directory: std::sync::Arc<Directory>, path: &Path) -> Result<(), NetworkError> {
+pub(super) async fn create(
+    host: &Netlink,
+    directory: std::sync::Arc<Directory>,
+    path: &Path,
+) -> Result<(), NetworkError> {
     let fail = |source| NetworkError::Namespace { deed: "create", path: path.to_owned(), source };
     let namespace = match open(path)? {
         Some(namespace) => namespace,
@@ -88,6 +92,8 @@ pub(super) async fn create(directory: std::sync::Arc<Directory>, path: &Path) ->
             open(path)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?
         }
     };
+    // What has a number here is heard of here, see `watch.rs`.
+    host.number_namespace(&namespace).await.map_err(fail)?;
     let netlink = connect(path, &namespace).await?;
     let loopback = netlink.link_by_name("lo").await.map_err(fail)?;
     match loopback {

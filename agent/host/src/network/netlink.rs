@@ -3,9 +3,10 @@
 //! Answers are brought to the few fields that the rest of this module looks at. Nothing is decided here, and nothing is
 //! kept: every question goes to the kernel. A dump that the kernel says was torn by a change is asked for again.
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::sync::Arc;
 
 use evenkeel_plan::MacAddress;
@@ -18,6 +19,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, Addres
 use netlink_packet_route::link::{
     InfoData, InfoMacVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -209,6 +211,18 @@ impl Netlink {
         message.header.scope = RouteScope::NoWhere;
         message.header.flags = RouteFlags::empty();
         gone_is_fine(self.tell(RouteNetlinkMessage::DelRoute(message), 0).await)
+    }
+
+    /// Gives a namespace a number in this one; one that has a number keeps it.
+    pub async fn number_namespace(&self, namespace: &File) -> io::Result<()> {
+        let mut message = NsidMessage::default();
+        let descriptor = namespace.as_raw_fd() as u32;
+        // -1: the kernel chooses.
+        message.attributes = vec![NsidAttribute::Fd(descriptor), NsidAttribute::Id(-1)];
+        match self.tell(RouteNetlinkMessage::NewNsId(message), 0).await {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
     }
 
     async fn tell(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {

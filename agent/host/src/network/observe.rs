@@ -40,13 +40,14 @@ impl Networks {
     ///
     /// `owned` are the networks that the ledger holds: only it knows whether a macvlan network without a link exists.
     pub async fn observe(&self, wanted: &BTreeMap<Name, NetworkSpec>, owned: &BTreeSet<Name>) -> NetworkView {
-        let host = match Host::look(&self.netlink).await {
+        let (host, firewall) = tokio::join!(Host::look(&self.netlink), self.observe_firewall());
+        let host = match host {
             Ok(host) => host,
             Err(error) => {
                 let unreadable = |name: &Name| (name.clone(), Sight::Unreadable(in_full(&error)));
                 return NetworkView {
                     networks: wanted.keys().map(unreadable).collect(),
-                    firewall: Sight::Unreadable(in_full(&error)),
+                    firewall,
                     ..NetworkView::default()
                 };
             }
@@ -56,7 +57,7 @@ impl Networks {
         };
         NetworkView {
             networks: wanted.iter().map(network).collect(),
-            firewall: Sight::Absent,
+            firewall,
             host_routes: host.foreign_routes(&self.instance),
             foreign_links: host.foreign_links(&self.instance, wanted),
         }
@@ -263,7 +264,7 @@ fn over_link<'a>(routes: &'a [Route], link: &Link) -> impl Iterator<Item = &'a R
 }
 
 /// Writes an error with its causes, for a sight that carries words only.
-fn in_full(error: &dyn std::error::Error) -> String {
+pub(super) fn in_full(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

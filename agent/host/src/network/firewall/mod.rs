@@ -1,0 +1,65 @@
+//! The one nftables table `inet <instance>`: written whole in one transaction, and read back in the plan's words.
+//!
+//! Published ports of the host lead to containers by DNAT, for packets from outside, from containers and from the host
+//! itself; what leaves a network with NAT is masqueraded; bridge networks are cut off from each other, and internal ones
+//! from everything but the host. Everything that differs between hosts stands in sets and maps, so the rules
+//! themselves are always the same, and a thousand ports are one lookup.
+//!
+//! What this table cannot do: a packet that it accepts is still dropped where another table drops it (a `FORWARD` policy
+//! of Docker or ufw), since every table is asked. And `[::1]` stays out of reach of published ports on kernels that do
+//! not route it away from loopback.
+
+mod nft;
+mod ports;
+mod read;
+mod render;
+
+#[cfg(test)]
+mod tests;
+
+use evenkeel_plan::{Firewall, ObservedFirewall, Sight};
+
+use super::observe::in_full;
+use super::{NetworkError, Networks};
+pub use ports::{PortConflict, port_conflicts};
+pub(super) use read::Listing;
+
+impl Networks {
+    /// Replaces the whole table in one transaction; an empty firewall removes it.
+    pub async fn apply_firewall(&self, firewall: &Firewall) -> Result<(), NetworkError> {
+        nft::load(render::render(self.instance.as_str(), firewall)?).await
+    }
+
+    /// Reads the table as the kernel has it.
+    pub async fn observe_firewall(&self) -> Sight<ObservedFirewall> {
+        match self.read_firewall().await {
+            Ok(Some(observed)) => Sight::Found { observed, owned: true },
+            Ok(None) => Sight::Absent,
+            Err(error) => Sight::Unreadable(in_full(&error)),
+        }
+    }
+
+    async fn read_firewall(&self) -> Result<Option<ObservedFirewall>, NetworkError> {
+        let table = self.instance.as_str();
+        let Some(text) = nft::list(table).await? else { return Ok(None) };
+        let listing = Listing::parse(table, &text)?;
+        let fresh = self.fresh_table.get_or_try_init(|| fresh(table)).await?;
+        let mut observed = listing.compare(fresh);
+        if listing.has_unnamed(&observed) {
+            // Only the text form has a rule in the words that a person would write it in.
+            listing.name_foreign(&mut observed, &nft::list_text(table).await?.unwrap_or_default());
+        }
+        Ok(Some(observed))
+    }
+}
+
+/// Loads the table into a namespace of its own and lists it: how this nft and this kernel write the fixed part.
+///
+/// Releases of nft write the same rule in different JSON; asked of the same program, what is as it should be is equal.
+async fn fresh(table: &str) -> Result<Listing, NetworkError> {
+    let script = render::render_fixed(table);
+    let name = table.to_owned();
+    let loaded = super::namespace::in_new(move || nft::load_and_list_here(&name, script.as_bytes()));
+    let text = loaded.await.map_err(|source| NetworkError::Nft { table: table.to_owned(), source })??;
+    Listing::parse(table, &text)
+}

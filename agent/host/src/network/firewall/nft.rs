@@ -1,0 +1,82 @@
+//! Runs `nft`: once to load, once to list. What is loaded and what a listing means is decided elsewhere.
+
+use std::io::{self, Write};
+use std::process::{Output, Stdio};
+
+use tokio::io::AsyncWriteExt;
+
+use crate::network::NetworkError;
+
+/// Loads a script in one transaction.
+pub(super) async fn load(script: Script) -> Result<(), NetworkError> {
+    let fail = |source| NetworkError::Nft { table: script.table.clone(), source };
+    let mut command = tokio::process::Command::new("nft");
+    command.args(["-f", "-"]).env("LC_ALL", "C").kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(fail)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(script.text.as_bytes()).await {
+            // It says on standard error why it did not want to read on.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(fail(error)),
+            _ => {}
+        }
+    }
+    let output = child.wait_with_output().await.map_err(fail)?;
+    if output.status.success() { Ok(()) } else { Err(refused(&script.table, "load", &output)) }
+}
+
+/// Lists a table as JSON; `None` where there is none.
+pub(super) async fn list(table: &str) -> Result<Option<String>, NetworkError> {
+    listed(table, &["-j", "list", "table", "inet", table]).await
+}
+
+/// Lists a table in nft's own language, with the handles of its rules.
+pub(super) async fn list_text(table: &str) -> Result<Option<String>, NetworkError> {
+    listed(table, &["-a", "list", "table", "inet", table]).await
+}
+
+async fn listed(table: &str, arguments: &[&str]) -> Result<Option<String>, NetworkError> {
+    let mut command = tokio::process::Command::new("nft");
+    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.map_err(|source| NetworkError::Nft { table: table.to_owned(), source })?;
+    match output.status.success() {
+        true => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
+        false if String::from_utf8_lossy(&output.stderr).contains("No such file or directory") => Ok(None),
+        false => Err(refused(table, "list", &output)),
+    }
+}
+
+/// Loads a script and lists the table, in the namespace of the calling thread.
+pub(super) fn load_and_list_here(table: &str, script: &[u8]) -> Result<String, NetworkError> {
+    let fail = |source| NetworkError::Nft { table: table.to_owned(), source };
+    let mut command = std::process::Command::new("nft");
+    command.args(["-f", "-"]).env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(fail)?;
+    // Dropped at the end of the statement, which ends the script.
+    child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script)).map_err(fail)?;
+    let output = child.wait_with_output().map_err(fail)?;
+    if !output.status.success() {
+        return Err(refused(table, "load", &output));
+    }
+    let mut command = std::process::Command::new("nft");
+    command.args(["-j", "list", "table", "inet", table]).env("LC_ALL", "C").stdin(Stdio::null());
+    let output = command.output().map_err(fail)?;
+    if !output.status.success() {
+        return Err(refused(table, "list", &output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn refused(table: &str, deed: &'static str, output: &Output) -> NetworkError {
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The rest repeats the script.
+    let said = said.lines().next().unwrap_or_default().trim_start_matches("Error: ").to_owned();
+    NetworkError::NftRefused { table: table.to_owned(), deed, said, status: output.status }
+}
+
+/// What `nft -f -` is to read, and the table that it is about.
+#[derive(Clone, Debug)]
+pub(super) struct Script {
+    pub table: String,
+    pub text: String,
+}
