@@ -274,6 +274,12 @@ fn compare_network(network: &FirewallNetwork, kernel: &ObservedFirewall, differe
     differences.field("internal", &network.internal, &internal, Remedy::Live);
     if !known && !network.nat && !network.internal {
         differences.push("firewall", Some(format!("rules of {}", network.bridge)), None, Remedy::Live);
+    } else if known {
+        for subnet in &network.subnets {
+            if !kernel.subnets.contains(&(*subnet, network.bridge.clone())) {
+                differences.push("firewall", Some(format!("{subnet} of {}", network.bridge)), None, Remedy::Live);
+            }
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub struct PublishedPort {
 pub struct ObservedFirewall {
     /// Every bridge that the table knows, `FirewallNetwork::bridge` of all networks.
     pub bridges: BTreeSet<String>,
+    /// Every network's subnets, each with its bridge.
+    pub subnets: BTreeSet<(IpNet, String)>,
     /// Subnets that are masqueraded.
     pub nat: BTreeSet<IpNet>,
     /// Bridges that are cut off.
@@ -67,6 +69,10 @@ impl Firewall {
         let networks = &self.networks;
         ObservedFirewall {
             bridges: networks.iter().map(|network| network.bridge.clone()).collect(),
+            subnets: networks
+                .iter()
+                .flat_map(|network| network.subnets.iter().map(|subnet| (*subnet, network.bridge.clone())))
+                .collect(),
             nat: networks.iter().filter(|network| network.nat).flat_map(|network| &network.subnets).copied().collect(),
             internal: networks
                 .iter()

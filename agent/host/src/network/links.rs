@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use evenkeel_plan::MacAddress;
 use ipnet::IpNet;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+    InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, MacVlanMode,
 };
 
 use super::NetworkError;
@@ -49,6 +50,19 @@ pub(super) async fn bring(netlink: &Netlink, link: &Link, wanted: &Wanted<'_>) -
     let fail = |source| NetworkError::Link { deed: "set", link: link.name.clone(), source };
     netlink.set_link(message).await.map_err(fail)?;
     Ok(true)
+}
+
+/// Lets a bridge send frames back through the port that they came from.
+pub(super) async fn turn_back(netlink: &Netlink, port: &Link) -> Result<(), NetworkError> {
+    if port.hairpin {
+        return Ok(());
+    }
+    let mut message = about(port.index);
+    let data = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let infos = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(data)];
+    message.attributes.push(LinkAttribute::LinkInfo(infos));
+    let fail = |source| NetworkError::Link { deed: "set", link: port.name.clone(), source };
+    netlink.change_link(message).await.map_err(fail)
 }
 
 /// What became of a link's addresses.

@@ -17,7 +17,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    InfoData, InfoMacVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+    InfoBridgePort, InfoData, InfoMacVlan, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage, MacVlanMode,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
@@ -62,6 +63,8 @@ pub(super) struct Link {
     pub bridge: Option<u32>,
     /// Whether `below` counts in another namespace (`IFLA_LINK_NETNSID`).
     pub below_elsewhere: bool,
+    /// Whether its bridge sends frames back where they came from.
+    pub hairpin: bool,
     pub up: bool,
     pub loopback: bool,
     pub mtu: u32,
@@ -170,6 +173,11 @@ impl Netlink {
 
     pub async fn create_link(&self, message: LinkMessage) -> io::Result<()> {
         self.tell(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await
+    }
+
+    /// Changes what belongs to a link's kind, which `set_link` passes over.
+    pub async fn change_link(&self, message: LinkMessage) -> io::Result<()> {
+        self.tell(RouteNetlinkMessage::NewLink(message), 0).await
     }
 
     pub async fn set_link(&self, message: LinkMessage) -> io::Result<()> {
@@ -309,6 +317,9 @@ fn link(answer: RouteNetlinkMessage) -> Option<Link> {
                         LinkInfo::Kind(kind) => link.kind = kind.to_string(),
                         LinkInfo::Data(InfoData::MacVlan(data)) => {
                             link.macvlan_mode = data.iter().find_map(macvlan_mode);
+                        }
+                        LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
+                            link.hairpin = data.contains(&InfoBridgePort::HairpinMode(true));
                         }
                         _ => {}
                     }

@@ -38,7 +38,8 @@ struct Host {
 impl Networks {
     /// Looks at networks, the firewall table and the host's own routes.
     ///
-    /// `owned` are the networks that the ledger holds: only it knows whether a macvlan network without a link exists.
+    /// `owned` are the networks that the ledger holds: they are there even without their link, as a macvlan network
+    /// without a shim always is.
     pub async fn observe(&self, wanted: &BTreeMap<Name, NetworkSpec>, owned: &BTreeSet<Name>) -> NetworkView {
         let (host, firewall) = tokio::join!(Host::look(&self.netlink), self.observe_firewall());
         let host = match host {
@@ -187,12 +188,11 @@ impl Host {
         let link = wanted_link.as_ref().and_then(|link| self.by_name(link));
         let parent = spec.parent.as_ref().filter(|_| spec.driver == Driver::Macvlan);
         let parent = parent.and_then(|parent| self.by_name(parent.as_str()));
-        let owned = match (link, spec.driver) {
-            (Some(link), _) => link.alias.as_deref() == Some(own_link::mark(instance, name).as_str()),
-            // Without its bridge there is nothing left of a network; containers of a macvlan network need no shim.
-            (None, Driver::Bridge) => return Sight::Absent,
-            (None, Driver::Macvlan) if owned => true,
-            (None, Driver::Macvlan) => return Sight::Absent,
+        let owned = match link {
+            Some(link) => link.alias.as_deref() == Some(own_link::mark(instance, name).as_str()),
+            // What was made once and lost its link, or never had one, is there as far as the ledger says.
+            None if owned => true,
+            None => return Sight::Absent,
         };
         let observed = ObservedNetwork {
             link: link.map(|link| self.link(link)),

@@ -217,8 +217,11 @@ async fn make(netlink: &Netlink, own: &OwnLink) -> Result<Link, NetworkError> {
     netlink.link_by_index(link.index).await.map_err(fail)?.ok_or_else(vanished)
 }
 
-/// Turns the host into a router for the families that the network has.
+/// Turns the host into a router for the families that the network has; an internal network needs none.
 fn forward(spec: &NetworkSpec) -> Result<(), NetworkError> {
+    if spec.internal {
+        return Ok(());
+    }
     if spec.subnets.iter().any(|subnet| matches!(subnet.subnet, IpNet::V4(_))) {
         sysctl::write("ipv4/ip_forward", "1")?;
     }

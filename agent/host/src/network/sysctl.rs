@@ -35,6 +35,15 @@ pub(super) fn forwarding() -> Result<(bool, bool), NetworkError> {
     Ok((on("ipv4/ip_forward")?, on("ipv6/conf/all/forwarding")?))
 }
 
+/// Tells whether bridged frames pass the firewall as packets do (bridge netfilter).
+///
+/// Then a container's packet to its own published port is turned around by the bridge, below the host's routing, and
+/// the bridge sends nothing back through the port that it came from unless that is allowed.
+pub(super) fn bridges_filter() -> Result<bool, NetworkError> {
+    let on = |name| Ok::<_, NetworkError>(read(name)?.is_some_and(|value| value != "0"));
+    Ok(on("bridge/bridge-nf-call-iptables")? || on("bridge/bridge-nf-call-ip6tables")?)
+}
+
 /// Makes the host forward IPv6 and still take its own addresses and routes from routers where it does now.
 ///
 /// A forwarding host ignores router advertisements unless `accept_ra` is 2 (ip-sysctl), so a host that has its default

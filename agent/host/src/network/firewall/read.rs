@@ -125,6 +125,7 @@ impl Listing {
                     "bridges" => text(element).map(|bridge| observed.bridges.insert(bridge.to_owned())),
                     "internal" => text(element).map(|bridge| observed.internal.insert(bridge.to_owned())),
                     "within" => pair(element).map(|bridge| within.insert(bridge)),
+                    "home4" | "home6" => home(element).map(|home| observed.subnets.insert(home)),
                     "nat4" | "nat6" => net(element).map(|net| observed.nat.insert(net)),
                     "published4" | "published6" => port(element, false).map(|port| observed.ports.insert(port)),
                     "addressed4" | "addressed6" => port(element, true).map(|port| observed.ports.insert(port)),
@@ -223,6 +224,14 @@ fn concatenated(value: &Value) -> Option<&[Value]> {
 fn pair(value: &Value) -> Option<String> {
     match concatenated(value)? {
         [one, other] if one == other => text(one).map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// Reads `subnet . bridge`.
+fn home(value: &Value) -> Option<(IpNet, String)> {
+    match concatenated(value)? {
+        [subnet, bridge] => Some((net(subnet)?, text(bridge)?.to_owned())),
         _ => None,
     }
 }

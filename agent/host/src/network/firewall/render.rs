@@ -11,6 +11,9 @@ use super::nft::Script;
 use crate::network::NetworkError;
 
 /// The chains. Every rule has a comment: it names the rule where it is missing or altered.
+///
+/// Where a packet comes from is asked by address in `postrouting`: what bridge netfilter hands there has no interface of
+/// arrival.
 const CHAINS: &str = r#"
   chain raw {
     type filter hook prerouting priority -300; policy accept;
@@ -44,7 +47,8 @@ const CHAINS: &str = r#"
   }
   chain postrouting {
     type nat hook postrouting priority 100; policy accept;
-    ct status dnat iifname . oifname @within masquerade comment "bring answers within a network back through the host"
+    ct status dnat ip saddr . oifname @home4 masquerade comment "bring answers within an IPv4 network back through the host"
+    ct status dnat ip6 saddr . oifname @home6 masquerade comment "bring answers within an IPv6 network back through the host"
     ct status dnat fib saddr type local oifname @bridges masquerade comment "let containers answer the host itself"
     ip saddr @nat4 oifname != @bridges masquerade comment "masquerade IPv4 networks"
     ip6 saddr @nat6 oifname != @bridges masquerade comment "masquerade IPv6 networks"
@@ -52,10 +56,12 @@ const CHAINS: &str = r#"
 "#;
 
 /// Sets and maps with their types, in the order in which [`Elements::of`] fills them.
-const SETS: [(&str, &str, &str); 9] = [
+const SETS: [(&str, &str, &str); 11] = [
     ("set", "bridges", "type ifname;"),
     ("set", "internal", "type ifname;"),
     ("set", "within", "type ifname . ifname;"),
+    ("set", "home4", "type ipv4_addr . ifname; flags interval;"),
+    ("set", "home6", "type ipv6_addr . ifname; flags interval;"),
     ("set", "nat4", "type ipv4_addr; flags interval;"),
     ("set", "nat6", "type ipv6_addr; flags interval;"),
     ("map", "published4", "type inet_proto . inet_service : ipv4_addr . inet_service;"),
@@ -108,11 +114,18 @@ fn elements(firewall: &Firewall) -> Result<[Vec<String>; SETS.len()], NetworkErr
         }
     }
     let internal = firewall.networks.iter().filter(|network| network.internal).map(|network| network.bridge.as_str());
-    let nat: BTreeSet<IpNet> =
-        firewall.networks.iter().filter(|network| network.nat).flat_map(|network| network.subnets.clone()).collect();
-    let (nat4, nat6): (Vec<IpNet>, Vec<IpNet>) = nat.iter().map(IpNet::trunc).partition(|net| net.addr().is_ipv4());
     let quoted = |name: &str| format!("\"{name}\"");
-    let written = |nets: Vec<IpNet>| nets.iter().map(ToString::to_string).collect();
+    let (mut home, mut nat): ([Vec<String>; 2], [Vec<String>; 2]) = Default::default();
+    for network in &firewall.networks {
+        for subnet in network.subnets.iter().map(IpNet::trunc) {
+            let family = usize::from(subnet.addr().is_ipv6());
+            home[family].push(format!("{subnet} . \"{}\"", network.bridge));
+            if network.nat {
+                nat[family].push(subnet.to_string());
+            }
+        }
+    }
+    let ([home4, home6], [nat4, nat6]) = (home, nat);
 
     let mut ports: [Vec<String>; 4] = Default::default();
     for port in &firewall.ports {
@@ -131,8 +144,10 @@ fn elements(firewall: &Firewall) -> Result<[Vec<String>; SETS.len()], NetworkErr
         bridges.iter().copied().map(quoted).collect(),
         internal.map(quoted).collect(),
         bridges.iter().map(|bridge| format!("\"{bridge}\" . \"{bridge}\"")).collect(),
-        written(nat4),
-        written(nat6),
+        home4,
+        home6,
+        nat4,
+        nat6,
         published4,
         published6,
         addressed4,
