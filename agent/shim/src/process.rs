@@ -33,20 +33,4 @@ fn parse(text: &str) -> Option<Stat> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let text = "7 (a) b (c)) S 3 7 7 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0 4242 1000 10 18446744073709551615\n";
-        assert_eq!(parse(text), Some(Stat { state: 'S', parent: 3, start_time: 4242 }));
-        assert_eq!(parse("7 (a"), None);
-    }
-
-    #[test]
-    fn the_kernel_says_who_our_parent_is() {
-        let own = stat(std::process::id()).expect("this process is there");
-        assert_eq!(own.parent, std::os::unix::process::parent_id());
-        assert_eq!(start_time(std::process::id()), Some(own.start_time));
-    }
-}
+mod tests;
