@@ -4,14 +4,173 @@
 //! OCI runtime that carries out a bundle is a program (`evenkeel oci`, runc, …), the supervisor that keeps it a
 //! shim; networks and images are other modules'. Nothing here decides what is to be done.
 
+pub mod bundle;
 pub mod capabilities;
 pub mod cgroup;
+pub mod copy_up;
+mod create;
+pub mod created;
 pub mod devices;
+mod error;
+mod exec;
+pub mod files;
+pub mod idmap;
 pub mod inside;
 pub mod logs;
 pub mod mountinfo;
+pub mod mounts;
+mod observe;
 pub mod process;
+mod remove;
 pub mod rootfs;
+mod run;
 pub mod seccomp;
 pub mod shim;
 pub mod user;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use evenkeel_plan::ObservedImage;
+use evenkeel_schema::{ContainerSpec, Name};
+
+pub use error::{ContainerError, Failure};
+pub use exec::ExecOptions;
+use files::Names;
+
+use crate::{Instance, Paths};
+
+/// The OCI runtime that carries out bundles: a program and what comes before its verbs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeProgram {
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+}
+
+impl RuntimeProgram {
+    /// This program's own runtime, `evenkeel oci`.
+    pub fn built_in() -> io::Result<RuntimeProgram> {
+        let own = std::env::current_exe()?;
+        // After an upgrade the kernel calls our file deleted; the new one lies in its place.
+        let program = match own.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+            Some(path) => path.into(),
+            None => own,
+        };
+        Ok(RuntimeProgram { program, arguments: vec!["oci".to_owned()] })
+    }
+
+    /// Another runtime, as runc.
+    pub fn other(program: impl Into<PathBuf>) -> RuntimeProgram {
+        RuntimeProgram { program: program.into(), arguments: Vec::new() }
+    }
+}
+
+/// What a container is made from.
+#[derive(Clone, Debug)]
+pub struct NewContainer<'a> {
+    pub name: &'a Name,
+    pub spec: &'a ContainerSpec,
+    pub image: &'a ObservedImage,
+    /// The layers' directories, topmost first.
+    pub lower: Vec<PathBuf>,
+    pub network: NetworkJoin,
+    /// Lines of its hosts file beyond loopback.
+    pub hosts: &'a Names,
+}
+
+/// The network that a container runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkJoin {
+    Host,
+    /// A pinned namespace.
+    Namespace(PathBuf),
+}
+
+/// The containers of one root.
+#[derive(Clone, Debug)]
+pub struct Containers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    paths: Paths,
+    instance: Instance,
+    runtime: RuntimeProgram,
+    shim: PathBuf,
+}
+
+impl Containers {
+    /// Opens the containers of a root. Nothing is made or looked at yet.
+    pub fn open(paths: &Paths, instance: &Instance, runtime: RuntimeProgram) -> Result<Containers, ContainerError> {
+        Ok(Self::with_shim(paths, instance, runtime, shim::program().map_err(ContainerError::NoShim)?))
+    }
+
+    /// As [`Containers::open`], with a shim that does not lie beside this program.
+    pub fn with_shim(paths: &Paths, instance: &Instance, runtime: RuntimeProgram, shim: PathBuf) -> Containers {
+        Containers(Arc::new(Shared { paths: paths.clone(), instance: instance.clone(), runtime, shim }))
+    }
+
+    /// Lists the containers that have a state directory.
+    pub fn list(&self) -> Result<BTreeSet<Name>, ContainerError> {
+        let path = self.0.paths.root().join("containers");
+        let listed = || -> io::Result<BTreeSet<Name>> {
+            let mut names = BTreeSet::new();
+            for entry in fs::read_dir(&path)? {
+                // What is no name is not ours.
+                names.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Name>().ok()));
+            }
+            Ok(names)
+        };
+        match listed() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            other => other.map_err(|source| ContainerError::List { path: path.clone(), source }),
+        }
+    }
+
+    /// Does blocking work aside from the async threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        name: &Name,
+        work: impl FnOnce(&Shared, &Name) -> Result<T, ContainerError> + Send + 'static,
+    ) -> Result<T, ContainerError> {
+        let (shared, owned) = (Arc::clone(&self.0), name.clone());
+        let done = tokio::task::spawn_blocking(move || work(&shared, &owned)).await;
+        done.unwrap_or_else(|_| Err(ContainerError::of(name, Failure::Cancelled)))
+    }
+}
+
+impl Shared {
+    fn state(&self, name: &Name) -> PathBuf {
+        self.paths.container_state(name)
+    }
+
+    fn run(&self, name: &Name) -> PathBuf {
+        self.paths.container_run(name)
+    }
+
+    fn rootfs(&self, name: &Name) -> PathBuf {
+        self.run(name).join("rootfs")
+    }
+
+    fn socket(&self, name: &Name) -> PathBuf {
+        self.run(name).join("shim.sock")
+    }
+
+    fn shim_config(&self, name: &Name) -> PathBuf {
+        self.run(name).join("shim.json")
+    }
+
+    /// The cgroup's path from the root of every hierarchy.
+    fn cgroup_path(&self, name: &Name) -> PathBuf {
+        Path::new("/").join(self.instance.as_str()).join(name.as_str())
+    }
+
+    /// The runtime's command line up to its verb.
+    fn runtime_line(&self) -> Vec<String> {
+        let program = self.runtime.program.to_string_lossy().into_owned();
+        let root = self.paths.runtime_state().to_string_lossy().into_owned();
+        [vec![program], self.runtime.arguments.clone(), vec!["--root".to_owned(), root]].concat()
+    }
+}

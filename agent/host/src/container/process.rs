@@ -13,6 +13,8 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+pub use evenkeel_shim::process::start_time;
+
 use super::mountinfo::{MountTable, MountTableError};
 
 /// The process could not be looked at.
@@ -34,16 +36,6 @@ pub enum ProcessError {
     },
     #[error(transparent)]
     Mounts(#[from] MountTableError),
-}
-
-/// Gives field 22 of `/proc/<pid>/stat`, in clock ticks since the boot: with the pid it names one process for good.
-/// `None` where there is no such process or only its exit status is left.
-pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may itself hold spaces and parentheses.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
 /// Sends a signal to exactly this process; `false` where it has ended.

@@ -1,0 +1,248 @@
+//! Making a container up to where its shim can start it, and changing a made one while it runs.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use evenkeel_schema::{ContainerSpec, ImageConfig, RestartPolicy, TimeSpan};
+use evenkeel_shim::{
+    Config, HealthConfig, LogConfig, Request, RestartConfig, RestartPolicy as ShimRestart, StopConfig,
+};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::bundle::{Host, Parts, bundle, hostname, to_json};
+use super::cgroup::{Cgroup, Hierarchies};
+use super::created::{self, Created};
+use super::error::Failure;
+use super::files::{self, Names};
+use super::inside::Inside;
+use super::mountinfo::MountTable;
+use super::mounts::{Preparation, default_mounts, stated_mounts};
+use super::rootfs::{self, Overlay};
+use super::seccomp::Machine;
+use super::{ContainerError, Containers, NetworkJoin, NewContainer, Shared, capabilities, shim, user};
+
+/// [`NewContainer`] without borrowed parts, for work on another thread.
+struct Wanted {
+    spec: ContainerSpec,
+    image: evenkeel_schema::Digest,
+    image_config: ImageConfig,
+    lower: Vec<PathBuf>,
+    network: NetworkJoin,
+    hosts: Names,
+}
+
+impl Wanted {
+    fn of(new: &NewContainer<'_>) -> Wanted {
+        Wanted {
+            spec: new.spec.clone(),
+            image: new.image.id.clone(),
+            image_config: new.image.config.clone(),
+            lower: new.lower.clone(),
+            network: new.network.clone(),
+            hosts: new.hosts.clone(),
+        }
+    }
+}
+
+impl Containers {
+    /// Makes a container, or completes one that was made in part, lost its mounts with a reboot, or is there already.
+    pub async fn create(&self, new: &NewContainer<'_>) -> Result<(), ContainerError> {
+        let wanted = Wanted::of(new);
+        self.blocking(new.name, move |shared, name| {
+            shared.make(name, &wanted).map_err(|failure| ContainerError::of(name, failure))
+        })
+        .await
+    }
+
+    /// Changes what can be changed while the container runs: limits, names, log, restart and health rules.
+    pub async fn update(&self, new: &NewContainer<'_>) -> Result<(), ContainerError> {
+        let wanted = Wanted::of(new);
+        self.blocking(new.name, move |shared, name| {
+            let changed = || -> Result<(), Failure> {
+                let cgroup = Cgroup::of_host(&shared.cgroup_path(name))?;
+                if cgroup.limits()?.is_some() {
+                    cgroup.set_limits(&wanted.spec.resources)?;
+                }
+                shared.prepare(name, &wanted)
+            };
+            changed().map_err(|failure| ContainerError::of(name, failure))
+        })
+        .await?;
+        if self.shim_is_alive(new.name)? {
+            self.ask(new.name, &Request::Reload).await?;
+        }
+        // Last: until here the container is one that differs from its manifest.
+        let wanted = Wanted::of(new);
+        self.blocking(new.name, move |shared, name| {
+            shared.note_created(name, &wanted).map_err(|failure| ContainerError::of(name, failure))
+        })
+        .await
+    }
+
+    /// Tells whether the container's shim lives.
+    pub(super) fn shim_is_alive(&self, name: &evenkeel_schema::Name) -> Result<bool, ContainerError> {
+        let status =
+            shim::read_status(&self.0.paths.status(name)).map_err(|failure| ContainerError::of(name, failure))?;
+        Ok(status.is_some_and(|status| shim::is_alive(&status)))
+    }
+}
+
+impl Shared {
+    fn make(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+        let state = self.state(name);
+        if let Some(made) = created::read(&state)?
+            && made.image != wanted.image
+        {
+            // Its own directory holds changes to another image's files.
+            return Err(Failure::OtherImage { made: made.image, wanted: wanted.image.clone() });
+        }
+        private_directory(&state)?;
+        private_directory(&state.join("logs"))?;
+        self.prepare(name, wanted)?;
+        self.note_created(name, wanted)
+    }
+
+    /// Everything but the note that it was made.
+    fn prepare(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+        let (state, run, rootfs) = (self.state(name), self.run(name), self.rootfs(name));
+        private_directory(&run)?;
+        directory(&self.paths.statuses())?;
+        let mounts = MountTable::of_self()?;
+        if !rootfs::is_mounted(&mounts, &rootfs) {
+            let (upper, work) = (state.join("upper"), state.join("work"));
+            rootfs::mount(&Overlay { lower: &wanted.lower, upper: &upper, work: &work, target: &rootfs })?;
+        }
+        let inside = Inside::open(&rootfs).map_err(|source| Failure::File { path: rootfs.clone(), source })?;
+        let stated = wanted.spec.user.as_deref().or(wanted.image_config.user.as_deref());
+        let identity = user::look_up(&inside, stated)?;
+        self.write_files(name, wanted)?;
+
+        let hierarchies = Hierarchies::of_host()?;
+        let mut all = default_mounts(&wanted.spec, &run);
+        let with = Preparation { paths: &self.paths, run: &run, inside: &inside, mounts: &mounts };
+        all.extend(stated_mounts(&wanted.spec, with)?);
+        let bundle = bundle(Parts {
+            name,
+            spec: &wanted.spec,
+            image: &wanted.image_config,
+            rootfs: &rootfs,
+            mounts: all,
+            identity: &identity,
+            network: match &wanted.network {
+                NetworkJoin::Host => None,
+                NetworkJoin::Namespace(path) => Some(path),
+            },
+            cgroup: self.cgroup_path(name),
+            host: Host {
+                machine: Machine::this(),
+                capabilities: &capabilities::available(),
+                hierarchies: &hierarchies,
+                cgroup_namespaces: Path::new("/proc/self/ns/cgroup").exists(),
+            },
+        })?;
+        let path = run.join("config.json");
+        let json = to_json(&bundle).map_err(|source| Failure::Json { path: path.clone(), source })?;
+        created::write_whole(&path, &json)?;
+
+        let path = self.shim_config(name);
+        let config = self.configure_shim(name, wanted, &Cgroup::new(hierarchies, &self.cgroup_path(name)));
+        let json = serde_json::to_vec_pretty(&config).map_err(|source| Failure::Json { path: path.clone(), source })?;
+        created::write_whole(&path, &json)
+    }
+
+    fn write_files(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+        let own_network = wanted.network != NetworkJoin::Host;
+        let host_names = (!own_network).then(|| fs::read_to_string("/etc/hosts").unwrap_or_default());
+        let resolv_conf = match own_network || wanted.spec.dns != evenkeel_schema::Dns::default() {
+            true => files::resolv_conf(&wanted.spec.dns, &files::host_resolv_conf(own_network), own_network),
+            false => files::host_resolv_conf(false),
+        };
+        let texts = [
+            ("hosts", files::hosts(&wanted.hosts, host_names.as_deref())),
+            ("hostname", format!("{}\n", hostname(name, &wanted.spec))),
+            ("resolv.conf", resolv_conf),
+        ];
+        for (file, text) in texts {
+            let path = self.run(name).join(file);
+            files::write_in_place(&path, &text)
+                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
+                .map_err(|source| Failure::File { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn note_created(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+        let state = self.state(name);
+        let before = created::read(&state)?;
+        if before.as_ref().is_some_and(|made| made.spec == wanted.spec && made.image == wanted.image) {
+            return Ok(());
+        }
+        let created_at = before.map(|made| made.created_at).unwrap_or_else(now);
+        let made = Created { spec: wanted.spec.clone(), image: wanted.image.clone(), created_at };
+        created::write_json(&created::path(&state), &made)
+    }
+
+    fn configure_shim(&self, name: &evenkeel_schema::Name, wanted: &Wanted, cgroup: &Cgroup) -> Config {
+        let spec = &wanted.spec;
+        let stop_signal = spec.stop_signal.or(wanted.image_config.stop_signal);
+        Config {
+            id: name.to_string(),
+            runtime: self.runtime_line(),
+            bundle: self.run(name),
+            status: self.paths.status(name),
+            socket: self.socket(name),
+            log: LogConfig {
+                path: self.state(name).join("logs").join("current.log"),
+                max_size: spec.log.max_size.0,
+                max_files: spec.log.max_files,
+            },
+            restart: RestartConfig {
+                policy: match spec.restart.policy {
+                    // They differ only in what a reboot does, which is the agent's matter.
+                    RestartPolicy::Always | RestartPolicy::UnlessStopped => ShimRestart::Always,
+                    RestartPolicy::OnFailure => ShimRestart::OnFailure,
+                    RestartPolicy::Never => ShimRestart::Never,
+                },
+                max_retries: spec.restart.max_retries,
+                initial_ms: milliseconds(spec.restart.backoff.initial),
+                max_ms: milliseconds(spec.restart.backoff.max),
+                reset_ms: milliseconds(spec.restart.backoff.reset),
+            },
+            stop: StopConfig {
+                signal: stop_signal.map_or(libc::SIGTERM, |signal| signal.0),
+                timeout_ms: milliseconds(spec.stop_timeout),
+            },
+            health: spec.health.as_ref().map(|health| HealthConfig {
+                exec: health.exec.clone(),
+                interval_ms: milliseconds(health.interval),
+                timeout_ms: milliseconds(health.timeout),
+                retries: health.retries,
+                start_period_ms: milliseconds(health.start_period),
+            }),
+            cgroups: cgroup.directories(),
+        }
+    }
+}
+
+fn milliseconds(span: TimeSpan) -> u64 {
+    u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Gives the present time in RFC 3339.
+pub(super) fn now() -> String {
+    // The format has no part that could fail for a time of this clock.
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}
+
+fn directory(path: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(path).map_err(|source| Failure::File { path: path.to_owned(), source })
+}
+
+/// Makes a directory for root alone: environments and files of containers lie below.
+fn private_directory(path: &Path) -> Result<(), Failure> {
+    directory(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o700))
+        .map_err(|source| Failure::File { path: path.to_owned(), source })
+}

@@ -1,0 +1,180 @@
+//! What there is of a container now: the files it was made with, its shim's word, and what the kernel says of both.
+//!
+//! A shim's word counts as long as the kernel does not say otherwise: a process is running if it is there, by pid
+//! and start time. Interfaces are the network module's to see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_plan::{Exit, HealthState, ObservedContainer, RunState, Sight};
+use evenkeel_schema::Name;
+use evenkeel_shim::{Health, Phase, Status};
+
+use super::cgroup::{Cgroup, Hierarchies};
+use super::create::now;
+use super::error::{Failure, chain};
+use super::mountinfo::MountTable;
+use super::process::start_time;
+use super::{Containers, Shared, created, files, process, rootfs, shim};
+
+/// What is the same for all containers of one look.
+struct View {
+    mounts: MountTable,
+    hierarchies: Hierarchies,
+}
+
+impl View {
+    fn now() -> Result<View, Failure> {
+        let mounts = MountTable::of_self()?;
+        let hierarchies = Hierarchies::of_mounts(&mounts);
+        Ok(View { mounts, hierarchies })
+    }
+}
+
+impl Containers {
+    /// Looks at one container.
+    pub async fn observe(&self, name: &Name) -> Sight<ObservedContainer> {
+        let mut all = self.observe_all(&BTreeSet::from([name.clone()])).await;
+        all.remove(name).unwrap_or_default()
+    }
+
+    /// Looks at many containers side by side.
+    pub async fn observe_all(&self, names: &BTreeSet<Name>) -> BTreeMap<Name, Sight<ObservedContainer>> {
+        let (shared, owned) = (Arc::clone(&self.0), names.clone());
+        let seen = tokio::task::spawn_blocking(move || shared.observe_all(&owned)).await;
+        seen.unwrap_or_else(|error| {
+            names.iter().map(|name| (name.clone(), Sight::Unreadable(error.to_string()))).collect()
+        })
+    }
+}
+
+impl Shared {
+    fn observe_all(&self, names: &BTreeSet<Name>) -> BTreeMap<Name, Sight<ObservedContainer>> {
+        let view = match View::now() {
+            Ok(view) => view,
+            Err(failure) => {
+                return names.iter().map(|name| (name.clone(), Sight::Unreadable(chain(&failure)))).collect();
+            }
+        };
+        let names: Vec<&Name> = names.iter().collect();
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let share = names.len().div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            let look = |names: &[&Name]| -> Vec<(Name, Sight<ObservedContainer>)> {
+                names.iter().map(|name| ((*name).clone(), self.sight(name, &view))).collect()
+            };
+            let (first, rest) = names.split_at(share.min(names.len()));
+            let others: Vec<_> = rest.chunks(share).map(|names| (names, scope.spawn(move || look(names)))).collect();
+            let mut seen: BTreeMap<_, _> = look(first).into_iter().collect();
+            for (names, other) in others {
+                // A thread that broke off saw nothing; its containers are looked at here.
+                seen.extend(other.join().unwrap_or_else(|_| look(names)));
+            }
+            seen
+        })
+    }
+
+    fn sight(&self, name: &Name, view: &View) -> Sight<ObservedContainer> {
+        match self.look(name, view) {
+            Ok(Some(observed)) => Sight::Found { observed, owned: true },
+            Ok(None) => Sight::Absent,
+            Err(failure) => Sight::Unreadable(chain(&failure)),
+        }
+    }
+
+    /// `None` for one that was never made to its end: making it again completes it.
+    fn look(&self, name: &Name, view: &View) -> Result<Option<ObservedContainer>, Failure> {
+        let Some(made) = created::read(&self.state(name))? else { return Ok(None) };
+        let status = self.settled_status(name)?;
+        let shim_alive = status.as_ref().is_some_and(shim::is_alive);
+        let state = status.map_or(RunState::Created, |status| run_state(status, shim_alive));
+        let process = match &state {
+            RunState::Running { pid, .. } => {
+                let targets: Vec<&str> = made.spec.mounts.iter().map(|mount| mount.target.as_str()).collect();
+                process::observe(*pid, &targets)?
+            }
+            _ => None,
+        };
+        let cgroup = Cgroup::new(view.hierarchies.clone(), &self.cgroup_path(name));
+        let hosts = self.run(name).join("hosts");
+        let hosts = match fs::read_to_string(&hosts) {
+            Ok(text) => files::parse_hosts(&text),
+            // Gone with a reboot, or damaged beyond text: no names either way.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                BTreeMap::new()
+            }
+            Err(source) => return Err(Failure::File { path: hosts, source }),
+        };
+        Ok(Some(ObservedContainer {
+            spec: made.spec,
+            image: made.image,
+            state,
+            shim_alive,
+            rootfs_mounted: rootfs::is_mounted(&view.mounts, &self.rootfs(name)),
+            interfaces: None,
+            limits: cgroup.limits()?,
+            process,
+            hosts,
+            pids: cgroup.count()?,
+        }))
+    }
+
+    /// Reads the status; where the process that it names is gone and the shim lives, the shim is about to say so.
+    fn settled_status(&self, name: &Name) -> Result<Option<Status>, Failure> {
+        let path = self.paths.status(name);
+        for _ in 0..20 {
+            let status = shim::read_status(&path)?;
+            let stale = status.as_ref().is_some_and(|status| match status.phase {
+                Phase::Running { pid, start_time: started, .. } => {
+                    start_time(pid) != Some(started) && shim::is_alive(status)
+                }
+                _ => false,
+            });
+            if !stale {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(shim::read_status(&path)?)
+    }
+}
+
+/// Brings a shim's word to the plan's, where the kernel bears it out.
+fn run_state(status: Status, shim_alive: bool) -> RunState {
+    let Status { phase, restarts, health, .. } = status;
+    match phase {
+        Phase::Created | Phase::Starting => RunState::Created,
+        Phase::Running { pid, start_time: started, started_at } => match start_time(pid) == Some(started) {
+            true => RunState::Running { pid, started_at, restarts, health: health_state(health) },
+            false => RunState::Exited { exit: unknown_exit(), restarts },
+        },
+        Phase::Backoff { exit, next_start_at } if shim_alive => {
+            RunState::Backoff { exit: exit_of(exit), restarts, next_start_at }
+        }
+        Phase::Backoff { exit, .. } | Phase::Exited { exit } => RunState::Exited { exit: exit_of(exit), restarts },
+        Phase::Failed { message, .. } => RunState::Failed { message },
+    }
+}
+
+/// The end of a process whose shim was not there to see it.
+fn unknown_exit() -> Exit {
+    Exit { code: 255, signal: None, oom_killed: false, daemonized: false, finished_at: now() }
+}
+
+fn exit_of(exit: evenkeel_shim::Exit) -> Exit {
+    let evenkeel_shim::Exit { code, signal, oom_killed, daemonized, finished_at } = exit;
+    Exit { code, signal, oom_killed, daemonized, finished_at }
+}
+
+fn health_state(health: Health) -> HealthState {
+    match health {
+        Health::None => HealthState::None,
+        Health::Starting => HealthState::Starting,
+        Health::Healthy => HealthState::Healthy,
+        Health::Unhealthy => HealthState::Unhealthy,
+    }
+}

@@ -1,0 +1,124 @@
+//! Taking a container away: processes, the runtime's state, mounts, cgroups, directories.
+//!
+//! Every step is taken whether or not anything says that it is needed, and none minds that there is nothing: so it works
+//! on a container that was made in part, and can be begun again wherever it was cut off. The state directory, by
+//! which a container is known, goes last.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use evenkeel_schema::Name;
+use evenkeel_shim::Request;
+
+use super::cgroup::Cgroup;
+use super::error::Failure;
+use super::mountinfo::MountTable;
+use super::process::signal_process;
+use super::rootfs::detach_below;
+use super::run::gone;
+use super::{ContainerError, Containers, Shared, shim};
+
+/// How long a shim may take to go when it does so by itself or was killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Containers {
+    /// Removes a container with everything it has on the host.
+    pub async fn remove(&self, name: &Name) -> Result<(), ContainerError> {
+        // A status that cannot be read is no reason to keep the container; what lives is found by the cgroup then.
+        if self.shim_is_alive(name).unwrap_or(false) {
+            // A shim that does not obey is killed below, and so are the container's processes.
+            let _ = self.ask(name, &Request::Shutdown).await;
+        }
+        self.blocking(name, |shared, name| shared.sweep(name).map_err(|failure| ContainerError::of(name, failure)))
+            .await
+    }
+}
+
+impl Shared {
+    fn sweep(&self, name: &Name) -> Result<(), Failure> {
+        self.end_shim(name)?;
+        let cgroup = Cgroup::of_host(&self.cgroup_path(name))?;
+        cgroup.kill_and_remove()?;
+        if let Some((pid, started)) = self.running_process(name)? {
+            // In no cgroup of ours any more: someone moved it.
+            signal_process(pid, started, libc::SIGKILL).map_err(|source| Failure::Signal {
+                pid,
+                signal: libc::SIGKILL,
+                source,
+            })?;
+        }
+        self.forget_in_runtime(name)?;
+        let (run, state) = (self.run(name), self.state(name));
+        detach_below(&run)?;
+        detach_below(&state)?;
+        remove_tree(&run)?;
+        remove_file(&self.paths.status(name))?;
+        remove_tree(&state)
+    }
+
+    /// Ends a shim that is still there, before the container's processes: it would start them again.
+    fn end_shim(&self, name: &Name) -> Result<(), Failure> {
+        let Some(status) = shim::read_status(&self.paths.status(name)).unwrap_or(None) else { return Ok(()) };
+        let (pid, started) = (status.shim_pid, status.shim_start_time);
+        // After a Shutdown it is about to go.
+        if gone(pid, started, Duration::from_millis(500)) {
+            return Ok(());
+        }
+        signal_process(pid, started, libc::SIGKILL).map_err(|source| Failure::Signal {
+            pid,
+            signal: libc::SIGKILL,
+            source,
+        })?;
+        if gone(pid, started, PATIENCE) { Ok(()) } else { Err(Failure::Lingers { pid }) }
+    }
+
+    /// Lets the runtime drop its own state; its processes are dead and its cgroups gone by now.
+    fn forget_in_runtime(&self, name: &Name) -> Result<(), Failure> {
+        let root = self.paths.runtime_state();
+        let known = [root.join(name.as_str()), root.join(".bundle").join(name.as_str())];
+        if !known.iter().any(|path| path.exists()) {
+            return Ok(());
+        }
+        let line = self.runtime_line();
+        let output = Command::new(&self.runtime.program)
+            .args(&line[1..])
+            .args(["delete", "--force", name.as_str()])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| Failure::Runtime { program: self.runtime.program.clone(), source })?;
+        // A runtime may refuse a state that was cut off half-written; the state is in directories of ours.
+        for path in &known {
+            remove_tree(path).map_err(|failure| match output.status.success() {
+                true => failure,
+                false => Failure::RuntimeFailed { message: String::from_utf8_lossy(&output.stderr).trim().to_owned() },
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a directory, but never through a mount: what is mounted there is someone's data.
+fn remove_tree(path: &Path) -> Result<(), Failure> {
+    let mounts = MountTable::of_self()?;
+    if let Some(mount) = mounts.iter().find(|mount| mount.mount_point.starts_with(path)) {
+        return Err(Failure::StillMounted { path: mount.mount_point.clone() });
+    }
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::File { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::File { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,146 @@
+//! Starting, stopping and signalling a made container, by way of its shim.
+
+use std::time::{Duration, Instant};
+
+use evenkeel_schema::Name;
+use evenkeel_shim::{Phase, Reply, Request, Status};
+
+use super::error::Failure;
+use super::process::{signal_process, start_time};
+use super::{ContainerError, Containers, Shared, created, shim};
+
+/// How long a killed process may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Containers {
+    /// Starts a made container, with a shim where none lives. The error is the runtime's own where it failed.
+    pub async fn start(&self, name: &Name) -> Result<Status, ContainerError> {
+        match self.shim_is_alive(name)? {
+            // What it is to start may have changed since it read its configuration.
+            true => self.ask(name, &Request::Reload).await.map(drop)?,
+            false => self.spawn_shim(name).await?,
+        }
+        self.status_of(name, self.ask(name, &Request::Start).await?)
+    }
+
+    /// Stops a container and leaves it stopped; `None` is the timeout of its manifest.
+    pub async fn stop(&self, name: &Name, timeout: Option<Duration>) -> Result<(), ContainerError> {
+        let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        if self.shim_is_alive(name)? {
+            return self.ask(name, &Request::Stop { timeout_ms }).await.map(drop);
+        }
+        self.blocking(name, move |shared, name| {
+            shared.stop_orphan(name, timeout).map_err(|failure| ContainerError::of(name, failure))
+        })
+        .await
+    }
+
+    /// Starts the container's process anew.
+    pub async fn restart(&self, name: &Name) -> Result<(), ContainerError> {
+        match self.shim_is_alive(name)? {
+            true => self.ask(name, &Request::Restart).await.map(drop),
+            false => {
+                self.stop(name, None).await?;
+                self.start(name).await.map(drop)
+            }
+        }
+    }
+
+    /// Sends a signal to the container's first process.
+    pub async fn kill(&self, name: &Name, signal: i32) -> Result<(), ContainerError> {
+        if self.shim_is_alive(name)? {
+            return self.ask(name, &Request::Kill { signal }).await.map(drop);
+        }
+        self.blocking(name, move |shared, name| {
+            let sent = || match shared.running_process(name)? {
+                Some((pid, started)) => {
+                    signal_process(pid, started, signal).map_err(|source| Failure::Signal { pid, signal, source })
+                }
+                None => Ok(false),
+            };
+            match sent() {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Failure::NotRunning),
+                Err(failure) => Err(failure),
+            }
+            .map_err(|failure| ContainerError::of(name, failure))
+        })
+        .await
+    }
+
+    async fn spawn_shim(&self, name: &Name) -> Result<(), ContainerError> {
+        self.blocking(name, |shared, name| {
+            let spawned = || {
+                let config = shared.shim_config(name);
+                if !config.exists() {
+                    return Err(Failure::NotMade { path: config });
+                }
+                // One that lives already is found by its lock.
+                Ok(shim::spawn(&shared.shim, &config)?)
+            };
+            spawned().map_err(|failure| ContainerError::of(name, failure))
+        })
+        .await
+    }
+
+    /// Asks the shim; a refusal is an error in its words.
+    pub(super) async fn ask(&self, name: &Name, request: &Request) -> Result<Reply, ContainerError> {
+        let reply =
+            shim::request(&self.0.socket(name), request).await.map_err(|failure| ContainerError::of(name, failure))?;
+        match reply.error {
+            None => Ok(reply),
+            Some(message) => Err(ContainerError::of(name, Failure::Refused(message))),
+        }
+    }
+
+    fn status_of(&self, name: &Name, reply: Reply) -> Result<Status, ContainerError> {
+        let read =
+            || shim::read_status(&self.0.paths.status(name)).map_err(|failure| ContainerError::of(name, failure));
+        match reply.status {
+            Some(status) => Ok(status),
+            None => read()?.ok_or_else(|| ContainerError::of(name, Failure::NotRunning)),
+        }
+    }
+}
+
+impl Shared {
+    /// Finds the first process of a container, where it runs, by its shim's last word.
+    pub(super) fn running_process(&self, name: &Name) -> Result<Option<(u32, u64)>, Failure> {
+        let status = shim::read_status(&self.paths.status(name))?;
+        Ok(match status.map(|status| status.phase) {
+            Some(Phase::Running { pid, start_time: started, .. }) if start_time(pid) == Some(started) => {
+                Some((pid, started))
+            }
+            _ => None,
+        })
+    }
+
+    fn stop_orphan(&self, name: &Name, timeout: Option<Duration>) -> Result<(), Failure> {
+        let Some((pid, started)) = self.running_process(name)? else { return Ok(()) };
+        let made = created::read(&self.state(name))?;
+        let stated = made.as_ref().map(|made| made.spec.stop_timeout.0).unwrap_or_default();
+        let signal = made.and_then(|made| made.spec.stop_signal).map_or(libc::SIGTERM, |signal| signal.0);
+        let send =
+            |signal| signal_process(pid, started, signal).map_err(|source| Failure::Signal { pid, signal, source });
+        send(signal)?;
+        if gone(pid, started, timeout.unwrap_or(stated)) {
+            return Ok(());
+        }
+        send(libc::SIGKILL)?;
+        if gone(pid, started, PATIENCE) { Ok(()) } else { Err(Failure::Lingers { pid }) }
+    }
+}
+
+/// Waits for the end of a process that is not our child.
+pub(super) fn gone(pid: u32, started: u64, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_millis(1);
+    while start_time(pid) == Some(started) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    true
+}
