@@ -3,11 +3,15 @@
 //! Stages do the work: `evenkeel-manifests` loads, `evenkeel-plan` decides, `evenkeel-host` looks and acts. Here they are
 //! put together, triggered and reported. Nothing here speaks to the kernel about networks, images or containers by itself.
 
+pub mod agent;
+pub mod fetch;
 pub mod ledger;
 pub mod lock;
 pub mod oci;
+pub mod reconcile;
 pub mod report;
 pub mod schedule;
+pub mod session;
 pub mod settings;
 pub mod source;
 pub mod watch;

@@ -9,6 +9,29 @@ use std::future::Future;
 use evenkeel_plan::{Key, Outcome};
 use tokio::task::JoinSet;
 
+/// Why a node's task did not do its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDone {
+    Failed(String),
+    /// Not yet: it waits for this object, which is on its way.
+    Blocked(Key),
+}
+
+impl From<String> for NotDone {
+    fn from(error: String) -> Self {
+        NotDone::Failed(error)
+    }
+}
+
+impl From<NotDone> for Outcome {
+    fn from(not_done: NotDone) -> Outcome {
+        match not_done {
+            NotDone::Failed(error) => Outcome::Failed { error },
+            NotDone::Blocked(by) => Outcome::Blocked { by },
+        }
+    }
+}
+
 /// Runs every node of `graph` once its predecessors are applied, at most `width` at a time.
 ///
 /// `graph` maps a node to the nodes it comes after. A predecessor outside the graph counts as applied unless `earlier`
@@ -22,11 +45,11 @@ pub async fn run<F, T>(
 ) -> BTreeMap<Key, Outcome>
 where
     F: FnMut(Key) -> T,
-    T: Future<Output = Result<(), String>> + Send + 'static,
+    T: Future<Output = Result<(), NotDone>> + Send + 'static,
 {
     let mut waiting: BTreeMap<&Key, &BTreeSet<Key>> = graph.iter().collect();
     let mut outcomes: BTreeMap<Key, Outcome> = BTreeMap::new();
-    let mut running: JoinSet<Result<(), String>> = JoinSet::new();
+    let mut running: JoinSet<Result<(), NotDone>> = JoinSet::new();
     let mut keys_of_tasks = BTreeMap::new();
     loop {
         let mut moved = true;
@@ -52,10 +75,10 @@ where
         let Some(joined) = running.join_next_with_id().await else { break };
         let (id, result) = match joined {
             Ok((id, result)) => (id, result),
-            Err(error) => (error.id(), Err(format!("the step ended abnormally: {error}"))),
+            Err(error) => (error.id(), Err(NotDone::Failed(format!("the step ended abnormally: {error}")))),
         };
         if let Some(key) = keys_of_tasks.remove(&id) {
-            let outcome = result.map_or_else(|error| Outcome::Failed { error }, |()| Outcome::Applied);
+            let outcome = result.map_or_else(Outcome::from, |()| Outcome::Applied);
             outcomes.insert(key, outcome);
         }
     }

@@ -30,6 +30,8 @@ pub struct TreeWatch {
     watcher: notify::RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
     changed: Arc<Notify>,
+    /// When the change that is not yet reported began: kept here, so that a caller may stop waiting and ask again.
+    pending: Option<Instant>,
 }
 
 impl TreeWatch {
@@ -48,23 +50,33 @@ impl TreeWatch {
             told.notify_one();
         })
         .map_err(WatchError::Start)?;
-        let mut watch = TreeWatch { root: root.to_owned(), watcher, watched: BTreeSet::new(), changed };
+        let mut watch = TreeWatch { root: root.to_owned(), watcher, watched: BTreeSet::new(), changed, pending: None };
         watch.follow();
         Ok(watch)
     }
 
     /// Waits for a change, then until the tree was quiet for `quiet`, or `most` has passed since the first change.
+    ///
+    /// Cancel safe: a change seen by a call that was dropped is reported by the next one.
     pub async fn changed(&mut self, quiet: Duration, most: Duration) {
-        self.changed.notified().await;
-        let deadline = Instant::now() + most;
+        let since = match self.pending {
+            Some(since) => since,
+            None => {
+                self.changed.notified().await;
+                *self.pending.insert(Instant::now())
+            }
+        };
+        let deadline = since + most;
         loop {
             self.follow();
             let until = deadline.min(Instant::now() + quiet);
-            if tokio::time::timeout_at(until, self.changed.notified()).await.is_err() || Instant::now() >= deadline {
+            let still = tokio::time::timeout_at(until, self.changed.notified()).await.is_err();
+            if still || Instant::now() >= deadline {
                 break;
             }
         }
         self.follow();
+        self.pending = None;
     }
 
     /// Watches every directory that is there now, and forgets those that went.

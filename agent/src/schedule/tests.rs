@@ -25,7 +25,7 @@ async fn follows_the_edges_and_blocks_only_what_needs_the_failed_one() {
         let order = Arc::clone(&order);
         async move {
             order.lock().expect("not poisoned").push(key.to_string());
-            if key.to_string() == "network/n" { Err("no such parent".to_owned()) } else { Ok(()) }
+            if key.to_string() == "network/n" { Err("no such parent".to_owned().into()) } else { Ok(()) }
         }
     })
     .await;

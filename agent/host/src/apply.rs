@@ -1,0 +1,155 @@
+//! Changing the host: one step of a plan at a time, each safe to repeat.
+//!
+//! An [`Applier`] is only had against proof that the root's lock is held. Every method completes what an earlier,
+//! interrupted call began; none decides whether it should be called.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_plan::{Endpoint, Firewall, Name, ObservedImage};
+use evenkeel_schema::{ContainerSpec, ImageSpec, NetworkMode, NetworkSpec, VolumeSpec};
+
+use crate::container::{ContainerError, NetworkJoin, NewContainer};
+use crate::image::{ImageError, Progress};
+use crate::network::NetworkError;
+use crate::observe::Observer;
+use crate::volume::{self, VolumeError};
+
+/// Proof that the caller holds the lock of the root that it is about to change.
+pub trait RootHeld: Send + Sync {}
+
+/// Why a step went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error("volume {0}: the step ended abnormally")]
+    Interrupted(Name, #[source] tokio::task::JoinError),
+}
+
+/// A container as it is to be, with everything it needs at hand.
+pub struct ContainerPlan<'a> {
+    pub name: &'a Name,
+    pub spec: &'a ContainerSpec,
+    pub image: &'a ObservedImage,
+    pub endpoints: &'a [Endpoint],
+    pub hosts: &'a BTreeMap<IpAddr, BTreeSet<String>>,
+}
+
+/// The handle that can write to the host.
+#[derive(Clone)]
+pub struct Applier {
+    observer: Observer,
+    _held: Arc<dyn RootHeld>,
+}
+
+impl Applier {
+    pub fn new(observer: Observer, held: Arc<dyn RootHeld>) -> Applier {
+        Applier { observer, _held: held }
+    }
+
+    pub fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// Fetches an image into the store.
+    pub async fn fetch_image(
+        &self,
+        name: &Name,
+        spec: &ImageSpec,
+        progress: &dyn Progress,
+    ) -> Result<ObservedImage, ApplyError> {
+        Ok(self.observer.store.fetch(name, spec, progress).await?)
+    }
+
+    pub async fn remove_image(&self, name: &Name) -> Result<(), ApplyError> {
+        Ok(self.observer.store.remove(name).await?)
+    }
+
+    pub async fn ensure_volume(&self, name: &Name, spec: &VolumeSpec) -> Result<(), ApplyError> {
+        let (paths, owned_name, spec) = (self.observer.paths.clone(), name.clone(), spec.clone());
+        let made = tokio::task::spawn_blocking(move || volume::ensure(&paths, &owned_name, &spec)).await;
+        Ok(made.map_err(|error| ApplyError::Interrupted(name.clone(), error))??)
+    }
+
+    pub async fn remove_volume(&self, name: &Name) -> Result<(), ApplyError> {
+        let (paths, owned_name) = (self.observer.paths.clone(), name.clone());
+        let removed = tokio::task::spawn_blocking(move || volume::remove(&paths, &owned_name)).await;
+        Ok(removed.map_err(|error| ApplyError::Interrupted(name.clone(), error))??)
+    }
+
+    pub async fn ensure_network(&self, name: &Name, spec: &NetworkSpec) -> Result<(), ApplyError> {
+        Ok(self.observer.networks.ensure(name, spec).await?)
+    }
+
+    pub async fn remove_network(&self, name: &Name, spec: &NetworkSpec) -> Result<(), ApplyError> {
+        Ok(self.observer.networks.remove(name, spec).await?)
+    }
+
+    pub async fn apply_firewall(&self, firewall: &Firewall) -> Result<(), ApplyError> {
+        Ok(self.observer.networks.apply_firewall(firewall).await?)
+    }
+
+    /// Makes a container with its network namespace and starts it.
+    pub async fn start_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
+        let network = self.join_network(plan).await?;
+        self.observer.containers.create(&self.new_container(plan, network)).await?;
+        self.observer.containers.start(plan.name).await?;
+        Ok(())
+    }
+
+    /// Repairs a container in place: interfaces, limits, names, the shim's rules.
+    pub async fn update_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
+        let network = self.join_network(plan).await?;
+        Ok(self.observer.containers.update(&self.new_container(plan, network)).await?)
+    }
+
+    /// Stops a container, completes what it lacks, and starts it again.
+    pub async fn restart_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
+        self.observer.containers.stop(plan.name, None).await?;
+        self.start_container(plan).await
+    }
+
+    pub async fn stop_container(&self, name: &Name, timeout: Option<Duration>) -> Result<(), ApplyError> {
+        Ok(self.observer.containers.stop(name, timeout).await?)
+    }
+
+    /// Removes a container with its namespace, interfaces, mounts, cgroups and directories.
+    pub async fn remove_container(&self, name: &Name) -> Result<(), ApplyError> {
+        self.observer.containers.remove(name).await?;
+        Ok(self.observer.networks.remove_namespace(name).await?)
+    }
+
+    async fn join_network(&self, plan: &ContainerPlan<'_>) -> Result<NetworkJoin, ApplyError> {
+        match &plan.spec.network_mode {
+            Some(NetworkMode::Host) => Ok(NetworkJoin::Host),
+            Some(NetworkMode::Container(other)) => {
+                Ok(NetworkJoin::Namespace(self.observer.paths.network_namespace(other)))
+            }
+            None | Some(NetworkMode::None) => {
+                let namespace = self.observer.networks.create_namespace(plan.name).await?;
+                self.observer.networks.ensure_endpoints(plan.name, plan.endpoints).await?;
+                Ok(NetworkJoin::Namespace(namespace))
+            }
+        }
+    }
+
+    fn new_container<'a>(&self, plan: &ContainerPlan<'a>, network: NetworkJoin) -> NewContainer<'a> {
+        NewContainer {
+            name: plan.name,
+            spec: plan.spec,
+            image: plan.image,
+            lower: self.observer.store.layer_directories(plan.image),
+            network,
+            hosts: plan.hosts,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Looking at the host: every kind once, side by side, brought together as one [`Observed`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use evenkeel_plan::{Desired, Key, Kind, Name, Observed, ObservedContainer, Override, Sight};
+use evenkeel_schema::{NetworkMode, Policy};
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use crate::container::{ContainerError, Containers, RuntimeProgram};
+use crate::image::{ImageError, Store};
+use crate::network::{NetworkError, Networks};
+use crate::{Instance, Paths, volume};
+
+/// Images looked at side by side.
+const IMAGES_AT_ONCE: usize = 16;
+
+/// What the host cannot tell: the ledger's content, handed in.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    pub ledger: BTreeMap<Key, Policy>,
+    /// The objects of the ledger as they were applied last: what to look for when a manifest went.
+    pub last_applied: Desired,
+    pub leases: BTreeMap<Name, BTreeMap<Name, BTreeSet<IpAddr>>>,
+    pub overrides: BTreeMap<Name, Override>,
+}
+
+/// Why the host cannot be looked at at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    #[error("the image store cannot be opened")]
+    Images(#[from] ImageError),
+    #[error("the host's network cannot be looked at")]
+    Networks(#[from] NetworkError),
+    #[error("the containers cannot be looked at")]
+    Containers(#[from] ContainerError),
+}
+
+/// The read-only handle on a host.
+#[derive(Clone)]
+pub struct Observer {
+    pub(crate) paths: Paths,
+    pub(crate) instance: Instance,
+    pub(crate) store: Store,
+    pub(crate) networks: Networks,
+    pub(crate) containers: Containers,
+}
+
+impl Observer {
+    /// Opens the handles; makes and changes nothing.
+    ///
+    /// # Errors
+    /// Without netlink or an unreadable store there is nothing to compare with.
+    pub async fn open(paths: Paths, runtime: RuntimeProgram) -> Result<Observer, ObserveError> {
+        let instance = Instance::of(&paths);
+        Ok(Observer {
+            store: Store::open(&paths)?,
+            networks: Networks::open(&paths, &instance).await?,
+            containers: Containers::open(&paths, &instance, runtime)?,
+            paths,
+            instance,
+        })
+    }
+
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    pub fn containers(&self) -> &Containers {
+        &self.containers
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Looks at every object that is desired or that the ledger holds.
+    ///
+    /// What cannot be looked at is `Unreadable` in its place; nothing is left out.
+    pub async fn observe(&self, desired: &Desired, known: &Known) -> Observed {
+        let (images, networks, containers) = tokio::join!(
+            self.observe_images(desired, known),
+            self.observe_networks(desired, known),
+            self.observe_containers(desired, known),
+        );
+        let volume_names = names(Kind::Volume, desired.volumes.keys(), known);
+        let volumes =
+            volume_names.into_iter().map(|name| (name.clone(), volume::observe(&self.paths, &name))).collect();
+        Observed {
+            instance: self.instance.as_str().to_owned(),
+            images,
+            volumes,
+            networks: networks.networks,
+            containers,
+            firewall: networks.firewall,
+            ledger: known.ledger.clone(),
+            leases: known.leases.clone(),
+            overrides: known.overrides.clone(),
+            host_routes: networks.host_routes,
+            foreign_links: networks.foreign_links,
+        }
+    }
+
+    async fn observe_images(
+        &self,
+        desired: &Desired,
+        known: &Known,
+    ) -> BTreeMap<Name, Sight<evenkeel_plan::ObservedImage>> {
+        let names = names(Kind::Image, desired.images.keys(), known);
+        let look = |name: Name| async move {
+            let object = desired.images.get(&name).or_else(|| known.last_applied.images.get(&name));
+            let sight = self.store.observe(&name, object.map(|object| &object.spec), true).await;
+            (name, sight)
+        };
+        stream::iter(names).map(look).buffer_unordered(IMAGES_AT_ONCE).collect().await
+    }
+
+    async fn observe_networks(&self, desired: &Desired, known: &Known) -> crate::network::NetworkView {
+        let names = names(Kind::Network, desired.networks.keys(), known);
+        let owned = known.ledger.keys().filter(|key| key.kind == Kind::Network).map(|key| key.name.clone()).collect();
+        let specs = names
+            .into_iter()
+            .filter_map(|name| {
+                let object = desired.networks.get(&name).or_else(|| known.last_applied.networks.get(&name))?;
+                Some((name, object.spec.clone()))
+            })
+            .collect();
+        self.networks.observe(&specs, &owned).await
+    }
+
+    async fn observe_containers(&self, desired: &Desired, known: &Known) -> BTreeMap<Name, Sight<ObservedContainer>> {
+        let names = names(Kind::Container, desired.containers.keys(), known);
+        let mut sights = self.containers.observe_all(&names).await;
+        // Only a namespace of the container's own is looked into: another's, or the host's, is that one's to state.
+        let own_namespace: BTreeSet<Name> = sights
+            .iter()
+            .filter(|(_, sight)| {
+                let mode = sight.found().and_then(|container| container.spec.network_mode.as_ref());
+                sight.found().is_some() && !matches!(mode, Some(NetworkMode::Host | NetworkMode::Container(_)))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for (name, interfaces) in self.networks.observe_all_interfaces(&own_namespace).await {
+            match (sights.get_mut(&name), interfaces) {
+                (Some(Sight::Found { observed, .. }), Ok(interfaces)) => observed.interfaces = interfaces,
+                (Some(sight), Err(error)) => *sight = Sight::Unreadable(crate::error_chain(&error)),
+                _ => {}
+            }
+        }
+        sights
+    }
+}
+
+/// Lists the names of a kind that are desired or in the ledger.
+fn names<'a>(kind: Kind, desired: impl Iterator<Item = &'a Name>, known: &'a Known) -> BTreeSet<Name> {
+    let in_ledger = known.ledger.keys().filter(|key| key.kind == kind).map(|key| &key.name);
+    desired.chain(in_ledger).cloned().collect()
+}

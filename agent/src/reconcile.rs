@@ -1,0 +1,426 @@
+//! Carries out a plan: look, plan, write the ledger, do, report.
+//!
+//! One pass goes through three phases: deletions (containers before what they use), the firewall's one transaction,
+//! then everything that is made or repaired, side by side along the plan's order. What is to be done was decided by the
+//! planner; here is only the order of writes that keeps a kill at any instant harmless.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use evenkeel_host::image::Progress;
+use evenkeel_host::{Applier, ApplyError, ContainerPlan, error_chain};
+use evenkeel_plan::{
+    Action, Desired, HealthState, Key, Kind, Name, Observed, ObservedImage, Options, Outcome, Plan, Remedy, Report,
+    RunState, Sight, Why, plan,
+};
+use evenkeel_schema::Condition;
+use serde::{Deserialize, Serialize};
+
+use crate::fetch::{Fetches, Patience};
+use crate::ledger::{Ledger, LedgerError};
+use crate::report;
+use crate::schedule::{self, NotDone};
+use crate::session::{LockedSession, SessionError};
+
+/// Steps carried out side by side.
+const WIDTH: usize = 32;
+/// How long a container waits for another to become healthy or to complete.
+const CONDITION_LIMIT: Duration = Duration::from_secs(300);
+const CONDITION_POLL: Duration = Duration::from_millis(100);
+
+/// Told of every step as it happens.
+pub trait Events: Send + Sync {
+    fn planned(&self, _plan: &Plan) {}
+    fn started(&self, _key: &Key, _deed: Deed) {}
+    fn finished(&self, _key: &Key, _deed: Deed, _outcome: &Outcome, _took: Duration) {}
+    /// Where the progress of downloads goes.
+    fn progress(&self) -> &dyn Progress;
+}
+
+/// What is being done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Deed {
+    Create,
+    Update,
+    Replace,
+    Delete,
+}
+
+impl LockedSession {
+    /// Makes the host as desired, as far as nothing stands in the way, and reports what came of it.
+    ///
+    /// With a limited patience, what takes longer than that is `Blocked` by what it waits for and goes on by itself.
+    ///
+    /// # Errors
+    /// Only what stops the pass as a whole: the ledger cannot be written. A failed step is an outcome in the report.
+    pub async fn apply(
+        &self,
+        desired: &Desired,
+        options: &Options,
+        patience: Patience,
+        events: Arc<dyn Events>,
+    ) -> Result<Report, SessionError> {
+        let observed = self.observer().observe(desired, &self.known()?).await;
+        let plan = plan(desired, &observed, options);
+        events.planned(&plan);
+        let mut report = Report {
+            source: desired.source.clone(),
+            complete: plan.complete(),
+            plan,
+            outcomes: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        self.ledger.set_source(&desired.source)?;
+        self.ledger.record_drift(
+            &report::seen(&report.plan),
+            &blind(&report.plan),
+            &report::Clock::now().timestamp(),
+        )?;
+        if !report.plan.has_work() {
+            return Ok(report);
+        }
+        let pass = Arc::new(Pass::new(self, desired, &observed, report.plan.clone(), patience, events));
+        pass.record_intents()?;
+        let deleted = pass.delete().await;
+        if report.plan.firewall_differs
+            && let Err(error) = self.applier.apply_firewall(&report.plan.firewall).await
+        {
+            report.problems.push(format!("firewall: {}", error_chain(&error)));
+        }
+        report.outcomes = Pass::make(&pass, deleted).await;
+        Ok(report)
+    }
+}
+
+/// Everything that the steps of one pass share.
+struct Pass {
+    applier: Applier,
+    ledger: Arc<Ledger>,
+    desired: Desired,
+    /// Networks as they were applied last, for those whose manifest went.
+    last_applied: Desired,
+    plan: Plan,
+    actions: BTreeMap<Key, Action>,
+    /// Images by name: those found, then those fetched.
+    images: Mutex<BTreeMap<Name, ObservedImage>>,
+    fetches: Arc<Fetches>,
+    patience: Patience,
+    events: Arc<dyn Events>,
+}
+
+impl Pass {
+    fn new(
+        session: &LockedSession,
+        desired: &Desired,
+        observed: &Observed,
+        plan: Plan,
+        patience: Patience,
+        events: Arc<dyn Events>,
+    ) -> Pass {
+        let found = observed.images.iter().filter_map(|(name, sight)| Some((name.clone(), sight.found()?.clone())));
+        Pass {
+            applier: session.applier.clone(),
+            ledger: Arc::clone(&session.ledger),
+            desired: desired.clone(),
+            last_applied: session.known().map(|known| known.last_applied).unwrap_or_default(),
+            actions: plan.steps.iter().map(|step| (step.key.clone(), step.action.clone())).collect(),
+            plan,
+            images: Mutex::new(found.collect()),
+            fetches: Arc::clone(&session.fetches),
+            patience,
+            events,
+        }
+    }
+
+    /// Writes every intent before the first deed, so that nothing made is ever unknown.
+    fn record_intents(&self) -> Result<(), LedgerError> {
+        let mut intents = Vec::new();
+        for (key, action) in &self.actions {
+            match action {
+                Action::Create | Action::Update(_) | Action::Replace(_) => {
+                    if let Some(object) = self.object(key) {
+                        intents.push((key.clone(), object, self.desired.files.get(key).cloned()));
+                    }
+                }
+                // In sync already; the ledger follows a manifest that changed without the host having to.
+                Action::Keep => {
+                    if let Some(object) = self.object(key) {
+                        self.ledger.refresh(key, &object, self.desired.files.get(key).map(|path| path.as_path()))?;
+                    }
+                }
+                Action::Delete => self.ledger.begin_delete(key)?,
+                Action::Hold(_) => {}
+            }
+        }
+        self.ledger.begin_all(&intents)?;
+        for (container, endpoints) in &self.plan.endpoints {
+            if !self.is_made(container) {
+                continue;
+            }
+            for endpoint in endpoints {
+                let leased: BTreeSet<_> = endpoint.leased.iter().copied().collect();
+                self.ledger.lease(container, &endpoint.network, &leased)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_made(&self, container: &Name) -> bool {
+        let action = self.actions.get(&Key::new(Kind::Container, container.clone()));
+        matches!(action, Some(Action::Create | Action::Update(_) | Action::Replace(_)))
+    }
+
+    fn object(&self, key: &Key) -> Option<serde_json::Value> {
+        let object = match key.kind {
+            Kind::Image => serde_json::to_value(self.desired.images.get(&key.name)?),
+            Kind::Volume => serde_json::to_value(self.desired.volumes.get(&key.name)?),
+            Kind::Network => serde_json::to_value(self.desired.networks.get(&key.name)?),
+            Kind::Container => serde_json::to_value(self.desired.containers.get(&key.name)?),
+        };
+        // The types hold only maps with text keys, which JSON always takes.
+        object.ok()
+    }
+
+    /// Deletes what is to go, and what is to be made anew: dependants first.
+    async fn delete(self: &Arc<Self>) -> BTreeMap<Key, Outcome> {
+        let going: BTreeSet<&Key> = self
+            .actions
+            .iter()
+            .filter(|(key, action)| match action {
+                Action::Delete => true,
+                // An image is replaced by fetching it: containers of the old one keep its layers until then.
+                Action::Replace(_) => key.kind != Kind::Image,
+                _ => false,
+            })
+            .map(|(key, _)| key)
+            .collect();
+        let graph = going
+            .iter()
+            .map(|key| {
+                let users = going.iter().filter(|user| self.uses(user, key)).map(|user| (*user).clone());
+                ((*key).clone(), users.collect())
+            })
+            .collect();
+        let pass = Arc::clone(self);
+        schedule::run(&graph, &BTreeMap::new(), WIDTH, |key| {
+            let pass = Arc::clone(&pass);
+            async move {
+                let deleting = matches!(pass.actions.get(&key), Some(Action::Delete));
+                let deed = if deleting { Deed::Delete } else { Deed::Replace };
+                let started = Instant::now();
+                pass.events.started(&key, deed);
+                let result = pass.delete_one(&key, deleting).await;
+                if deleting || result.is_err() {
+                    pass.finished(&key, deed, &result, started);
+                }
+                result
+            }
+        })
+        .await
+    }
+
+    /// Tells whether `user` must be gone before `used` can go.
+    fn uses(&self, user: &Key, used: &Key) -> bool {
+        if user.kind != Kind::Container || user == used {
+            return false;
+        }
+        let Some(object) =
+            self.last_applied.containers.get(&user.name).or_else(|| self.desired.containers.get(&user.name))
+        else {
+            // Unknown to us: everything else waits for it.
+            return used.kind != Kind::Container;
+        };
+        let spec = &object.spec;
+        match used.kind {
+            Kind::Image => true,
+            Kind::Network => spec.networks.iter().any(|attachment| attachment.name == used.name),
+            Kind::Volume => spec.mounts.iter().any(
+                |mount| matches!(&mount.source, evenkeel_schema::MountSource::Volume(volume) if *volume == used.name),
+            ),
+            Kind::Container => {
+                let shares = matches!(&spec.network_mode, Some(evenkeel_schema::NetworkMode::Container(other)) if *other == used.name);
+                shares || spec.depends_on.iter().any(|dependency| dependency.container == used.name)
+            }
+        }
+    }
+
+    async fn delete_one(&self, key: &Key, forget: bool) -> Result<(), NotDone> {
+        let applier = &self.applier;
+        let deleted = match key.kind {
+            Kind::Container => applier.remove_container(&key.name).await,
+            Kind::Network => {
+                match self.last_applied.networks.get(&key.name).or_else(|| self.desired.networks.get(&key.name)) {
+                    Some(object) => applier.remove_network(&key.name, &object.spec).await,
+                    // Never applied, so never made.
+                    None => Ok(()),
+                }
+            }
+            // A volume that is replaced loses its data; only a confirmed plan says so.
+            Kind::Volume => applier.remove_volume(&key.name).await,
+            Kind::Image => applier.remove_image(&key.name).await,
+        };
+        deleted.map_err(|error| error_chain(&error))?;
+        if forget {
+            let released = if key.kind == Kind::Container { self.ledger.release(&key.name) } else { Ok(()) };
+            released.and_then(|()| self.ledger.forget(key)).map_err(|error| error_chain(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Makes and repairs, side by side along the plan's order.
+    async fn make(pass: &Arc<Self>, deleted: BTreeMap<Key, Outcome>) -> BTreeMap<Key, Outcome> {
+        let mut graph = BTreeMap::new();
+        let mut outcomes = deleted;
+        for step in &pass.plan.steps {
+            let makes = matches!(step.action, Action::Create | Action::Update(_) | Action::Replace(_));
+            let gone = matches!(outcomes.get(&step.key), None | Some(Outcome::Applied));
+            // A replacement whose deletion failed keeps that outcome.
+            if makes && gone {
+                graph.insert(step.key.clone(), step.after.clone());
+            }
+        }
+        let made = schedule::run(&graph, &outcomes, WIDTH, |key| {
+            let pass = Arc::clone(pass);
+            async move {
+                let deed = match pass.actions.get(&key) {
+                    Some(Action::Create) => Deed::Create,
+                    Some(Action::Replace(_)) => Deed::Replace,
+                    _ => Deed::Update,
+                };
+                let started = Instant::now();
+                pass.events.started(&key, deed);
+                let result = pass.make_one(&key).await;
+                pass.finished(&key, deed, &result, started);
+                result
+            }
+        })
+        .await;
+        for (key, outcome) in &made {
+            if let Outcome::Blocked { .. } = outcome {
+                pass.events.finished(key, Deed::Create, outcome, Duration::ZERO);
+            }
+        }
+        outcomes.extend(made);
+        outcomes
+    }
+
+    fn finished(&self, key: &Key, deed: Deed, result: &Result<(), NotDone>, started: Instant) {
+        let outcome = result.clone().map_or_else(Outcome::from, |()| Outcome::Applied);
+        self.events.finished(key, deed, &outcome, started.elapsed());
+    }
+
+    async fn make_one(&self, key: &Key) -> Result<(), NotDone> {
+        let name = &key.name;
+        let made = match key.kind {
+            Kind::Image => {
+                self.fetch_image(name).await?;
+                Ok(())
+            }
+            Kind::Volume => match self.desired.volumes.get(name) {
+                Some(object) => self.applier.ensure_volume(name, &object.spec).await,
+                None => Ok(()),
+            },
+            Kind::Network => match self.desired.networks.get(name) {
+                Some(object) => self.applier.ensure_network(name, &object.spec).await,
+                None => Ok(()),
+            },
+            Kind::Container => {
+                self.wait_for_conditions(key).await?;
+                self.make_container(key).await?
+            }
+        };
+        made.map_err(|error| error_chain(&error))?;
+        Ok(self.ledger.applied(key).map_err(|error| error_chain(&error))?)
+    }
+
+    async fn fetch_image(&self, name: &Name) -> Result<(), NotDone> {
+        let Some(object) = self.desired.images.get(name) else { return Ok(()) };
+        let fetch = self.fetches.fetch(&self.applier, name, &object.spec, &self.events, self.patience);
+        let image = fetch.await?;
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), image);
+        Ok(())
+    }
+
+    /// Makes, repairs or restarts one container. The outer error is ours, the inner one the host's.
+    async fn make_container(&self, key: &Key) -> Result<Result<(), ApplyError>, String> {
+        let name = &key.name;
+        let Some(object) = self.desired.containers.get(name) else { return Ok(Ok(())) };
+        let image_name = self.desired.image_of(&object.spec);
+        let image_name = image_name.ok_or_else(|| format!("no image `{}` is desired", object.spec.image))?;
+        let image = self.images.lock().unwrap_or_else(PoisonError::into_inner).get(image_name).cloned();
+        let image = image.ok_or_else(|| format!("image {image_name} is not in the store"))?;
+        let hosts = self.plan.hosts.of(name);
+        let endpoints = self.plan.endpoints.get(name).map(Vec::as_slice).unwrap_or_default();
+        let plan = ContainerPlan { name, spec: &object.spec, image: &image, endpoints, hosts: &hosts };
+        let live = |drifts: &[evenkeel_plan::Drift]| drifts.iter().all(|drift| drift.remedy == Remedy::Live);
+        Ok(match self.actions.get(key) {
+            Some(Action::Update(drifts)) if live(drifts) => self.applier.update_container(&plan).await,
+            Some(Action::Update(_)) => self.applier.restart_container(&plan).await,
+            _ => self.applier.start_container(&plan).await,
+        })
+    }
+
+    /// Waits until the containers that this one depends on have come as far as it states.
+    async fn wait_for_conditions(&self, key: &Key) -> Result<(), NotDone> {
+        let Some(step) = self.plan.steps.iter().find(|step| step.key == *key) else { return Ok(()) };
+        for (other, condition) in &step.conditions {
+            let limit = match self.patience {
+                Patience::Whole => CONDITION_LIMIT,
+                Patience::Up(limit) => limit,
+            };
+            let deadline = Instant::now() + limit;
+            loop {
+                match condition_met(&self.applier.observer().containers().observe(other).await, *condition) {
+                    Ok(true) => break,
+                    Ok(false) if Instant::now() < deadline => tokio::time::sleep(CONDITION_POLL).await,
+                    Ok(false) if self.patience != Patience::Whole => {
+                        return Err(NotDone::Blocked(Key::new(Kind::Container, other.clone())));
+                    }
+                    Ok(false) => {
+                        let (word, limit) = (word(*condition), limit.as_secs());
+                        return Err(format!("container {other} was not {word} after {limit} s").into());
+                    }
+                    Err(why) => {
+                        return Err(format!("container {other} will not be {}: {why}", word(*condition)).into());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lists the subjects that could not be looked at: what is known of them stays as it was.
+fn blind(plan: &Plan) -> BTreeSet<String> {
+    let unseen = |action: &Action| matches!(action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. }));
+    plan.steps.iter().filter(|step| unseen(&step.action)).map(|step| step.key.to_string()).collect()
+}
+
+fn word(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Started => "started",
+        Condition::Healthy => "healthy",
+        Condition::Completed => "completed",
+    }
+}
+
+/// Tells whether a container has come as far as stated, or why it never will without help.
+fn condition_met(sight: &Sight<evenkeel_plan::ObservedContainer>, condition: Condition) -> Result<bool, String> {
+    let Some(container) = sight.found() else { return Ok(false) };
+    match (condition, &container.state) {
+        (_, RunState::Failed { message }) => Err(message.clone()),
+        (Condition::Started, RunState::Running { .. }) => Ok(true),
+        (Condition::Healthy, RunState::Running { health: HealthState::Healthy, .. }) => Ok(true),
+        (Condition::Healthy, RunState::Running { health: HealthState::Unhealthy, .. }) => {
+            Err("its health probe fails".to_owned())
+        }
+        (Condition::Healthy, RunState::Running { health: HealthState::None, .. }) => {
+            Err("it has no health probe".to_owned())
+        }
+        (Condition::Started | Condition::Completed, RunState::Exited { exit, .. }) if exit.code == 0 => Ok(true),
+        (_, RunState::Exited { exit, .. }) => Err(format!("it ended with exit status {}", exit.code)),
+        _ => Ok(false),
+    }
+}
