@@ -105,3 +105,6 @@ fn is_tag(tag: &str) -> bool {
         && tag.bytes().next().is_some_and(word)
         && tag.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
 }
+
+#[cfg(test)]
+mod tests;

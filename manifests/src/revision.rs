@@ -70,3 +70,6 @@ fn hash(text: &str) -> Option<String> {
     let text = text.trim();
     (matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

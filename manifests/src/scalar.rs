@@ -60,3 +60,6 @@ fn number(text: &str) -> Option<Meaning> {
 fn all(text: &str, test: impl Fn(u8) -> bool) -> bool {
     !text.is_empty() && text.bytes().all(test)
 }
+
+#[cfg(test)]
+mod tests;

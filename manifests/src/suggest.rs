@@ -26,3 +26,6 @@ pub(crate) fn list(words: &[&str]) -> String {
 fn bare(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,3 +19,22 @@ fn every_example_loads_without_a_problem() {
     }
     assert!(sets >= 3, "only {sets} sets were found in {}", examples.display());
 }
+
+#[test]
+fn every_document_of_the_reference_is_understood() {
+    let reference = include_str!("../../docs/manifests.md");
+    let mut documents = 0;
+    for block in reference.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        if !block.starts_with("apiVersion") {
+            continue;
+        }
+        let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        std::fs::write(file.path(), block).expect("a temporary file can be written");
+        let loaded = load(file.path());
+        // A block alone refers to what stands in another one.
+        let problems = loaded.problems.iter().filter(|problem| !problem.message.starts_with("there is no "));
+        assert_eq!(problems.collect::<Vec<_>>(), Vec::<&evenkeel_manifests::Problem>::new());
+        documents += block.matches("apiVersion").count();
+    }
+    assert!(documents >= 6, "only {documents} documents were found");
+}

@@ -31,6 +31,7 @@ pub struct ContainerSpec {
     /// `user`, `uid`, `user:group` or `uid:gid`; names are looked up in the container's own files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Absolute path in the container. Default: the image's, or `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
     /// Default: the container's name.
@@ -45,16 +46,22 @@ pub struct ContainerSpec {
     /// Published ports, `[HOST_IP:]HOST_PORT:CONTAINER_PORT[/tcp|udp]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortMapping>,
+    /// Volumes, directories of the host, and file systems in memory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// What happens when the main process ends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: Restart,
+    /// How to tell whether the container serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Containers that come first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<Dependency>,
+    /// Limits. Without a field there is no limit.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
+    /// Rights of the container's processes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub security: Security,
     /// Default: the image's, or SIGTERM.
@@ -63,8 +70,10 @@ pub struct ContainerSpec {
     /// How long the stop signal has before SIGKILL. Default `10s`.
     #[serde(default = "ten_seconds")]
     pub stop_timeout: TimeSpan,
+    /// Name resolution beyond the container's own networks. Default: the host's.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dns: Dns,
+    /// How much of the container's output is kept.
     #[serde(default, skip_serializing_if = "is_default")]
     pub log: LogOptions,
 }
@@ -73,6 +82,7 @@ pub struct ContainerSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkAttachment {
+    /// The name of a Network.
     pub name: Name,
     /// A fixed IPv4 address. Default: a dynamic one from each IPv4 subnet's range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,10 +95,10 @@ pub struct NetworkAttachment {
     pub aliases: Vec<String>,
 }
 
-/// A container's network without a network of evenkeel's.
+/// A container's network without a network of evenkeel's: `host`, `none` or `container:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = r"^(host|none|container:[a-z0-9]([a-z0-9_.-]*[a-z0-9])?)$"))]
 pub enum NetworkMode {
     /// The host's own network.
     Host,
@@ -143,7 +153,7 @@ impl fmt::Display for Protocol {
 /// A port of the host that leads into the container, `[HOST_IP:]HOST_PORT:CONTAINER_PORT[/tcp|udp]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = r"^(\[?[0-9A-Fa-f.:]+\]?:)?[0-9]+:[0-9]+(/(tcp|udp))?$"))]
 pub struct PortMapping {
     /// The one address of the host that is published; every address otherwise.
     pub host_ip: Option<IpAddr>,
@@ -236,7 +246,10 @@ pub enum MountSource {
 /// The fields as they stand in a manifest, before "exactly one source" was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(rename = "Mount")]
+#[schemars(
+    rename = "Mount",
+    extend("oneOf" = [{ "required": ["volume"] }, { "required": ["bind"] }, { "required": ["tmpfs"] }])
+)]
 pub struct RawMount {
     /// The name of a Volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -249,6 +262,7 @@ pub struct RawMount {
     pub tmpfs: bool,
     /// Absolute path in the container.
     pub target: String,
+    /// Nothing can be written below `target`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub read_only: bool,
     /// Size limit of a tmpfs.
@@ -266,6 +280,7 @@ pub struct RawMount {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdMap {
+    /// Owner: `"HOST:CONTAINER"`.
     pub uid: IdPair,
     /// Default: the same as `uid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -275,7 +290,7 @@ pub struct IdMap {
 /// `"HOST:CONTAINER"`, both numeric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = r"^[0-9]+:[0-9]+$"))]
 pub struct IdPair {
     pub host: u32,
     pub container: u32,
@@ -353,6 +368,7 @@ impl From<Mount> for RawMount {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Restart {
+    /// When it is started again.
     #[serde(default)]
     pub policy: RestartPolicy,
     /// Give up after so many restarts in a row. Default: never.
@@ -382,8 +398,11 @@ pub enum RestartPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Backoff {
+    /// Before the first restart. Default `100ms`.
     pub initial: TimeSpan,
+    /// At most. Default `1m`.
     pub max: TimeSpan,
+    /// After so much time of running, the next wait is `initial` again. Default `10s`.
     pub reset: TimeSpan,
 }
 
@@ -398,9 +417,12 @@ impl Default for Backoff {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Health {
+    /// Program and arguments, run in the container.
     pub exec: Vec<String>,
+    /// Time between two runs.
     #[serde(default = "thirty_seconds")]
     pub interval: TimeSpan,
+    /// A run that takes longer has failed.
     #[serde(default = "thirty_seconds")]
     pub timeout: TimeSpan,
     /// Failures in a row that make it unhealthy.
@@ -415,7 +437,9 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dependency {
+    /// The name of a Container.
     pub container: Name,
+    /// What is waited for.
     #[serde(default)]
     pub condition: Condition,
 }
@@ -424,8 +448,10 @@ pub struct Dependency {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Condition {
+    /// Its process runs.
     #[default]
     Started,
+    /// Its health command succeeded.
     Healthy,
     /// It ended with exit status 0.
     Completed,
@@ -435,10 +461,13 @@ pub enum Condition {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
+    /// Memory in bytes, the page cache included; beyond it the kernel ends a process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
+    /// Processor time per time, in processors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<MilliCpus>,
+    /// Number of processes and threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub pids: Option<u32>,
@@ -448,6 +477,7 @@ pub struct Resources {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Security {
+    /// Nothing can be written outside of mounts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub read_only_rootfs: bool,
     /// Capabilities taken from the default set: names without `CAP_`, or `ALL`.
@@ -456,8 +486,10 @@ pub struct Security {
     /// Capabilities added after `capDrop`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cap_add: Vec<Capability>,
+    /// No program gains rights by set-user-ID bits or file capabilities (prctl(2), PR_SET_NO_NEW_PRIVS).
     #[serde(default, skip_serializing_if = "is_default")]
     pub no_new_privileges: bool,
+    /// Which system calls are let through.
     #[serde(default, skip_serializing_if = "is_default")]
     pub seccomp: SeccompPolicy,
 }
@@ -469,6 +501,7 @@ pub enum SeccompPolicy {
     /// Docker's default policy.
     #[default]
     Default,
+    /// Every system call.
     Unconfined,
 }
 
@@ -555,8 +588,10 @@ impl From<Capability> for String {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dns {
+    /// Addresses of name servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<IpAddr>,
+    /// Domains that a short name is looked up in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
     /// Further lines of the container's hosts file, name to address.

@@ -40,7 +40,10 @@ pub enum ImageSource {
 /// The fields as they stand in a manifest, before "exactly one source" was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(rename = "ImageSpec")]
+#[schemars(
+    rename = "ImageSpec",
+    extend("oneOf" = [{ "required": ["reference"] }, { "required": ["archive"] }, { "required": ["rootfs"] }])
+)]
 pub struct RawImageSpec {
     /// A registry reference, as `docker.io/library/postgres:16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,12 +57,16 @@ pub struct RawImageSpec {
     /// The image configuration that a `rootfs` lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ImageConfig>,
+    /// The digest that the source must have: of the manifest or index for a registry or an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// When a registry is asked.
     #[serde(default)]
     pub pull: PullPolicy,
+    /// Which image of an index to take. Default: this machine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// Speak HTTP instead of HTTPS to the registry. Loopback registries are tried with it anyway.
     #[serde(default, skip_serializing_if = "crate::object::is_default")]
     pub insecure: bool,
 }
@@ -108,19 +115,25 @@ impl From<ImageSpec> for RawImageSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageConfig {
+    /// Program and first arguments, kept when a container states `args`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
+    /// Further arguments, or the whole command without an entrypoint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
+    /// Environment variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// `user`, `uid`, `user:group` or `uid:gid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Absolute path of the directory that the command starts in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
+    /// What asks the main process to end. Default `SIGTERM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<crate::Signal>,
+    /// Free text of the image's maker.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
@@ -191,7 +204,7 @@ impl fmt::Display for Digest {
 /// Operating system, architecture and variant, written `linux/arm64/v8` (OCI image spec, `platform`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[^/]+/[^/]+(/[^/]+)?$"))]
 pub struct Platform {
     pub os: String,
     pub architecture: String,

@@ -6,6 +6,7 @@
 
 mod container;
 mod image;
+mod json_schema;
 mod name;
 mod network;
 mod object;
@@ -15,6 +16,7 @@ mod volume;
 
 pub use container::*;
 pub use image::*;
+pub use json_schema::json_schemas;
 pub use name::*;
 pub use network::*;
 pub use object::*;

@@ -15,6 +15,7 @@ use crate::QuantityError;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkSpec {
+    /// How containers reach each other and the world.
     pub driver: Driver,
     /// The host's link under a macvlan network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,6 +24,7 @@ pub struct NetworkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<InterfaceName>,
     /// Any number of subnets, IPv4 and IPv6. At least one.
+    #[schemars(length(min = 1))]
     pub subnets: Vec<Subnet>,
     /// The host's own leg in a macvlan network, which otherwise cannot reach its containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]

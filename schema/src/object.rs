@@ -11,8 +11,11 @@ use crate::Name;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Object<S> {
+    /// Name and labels.
     pub metadata: Metadata,
+    /// What the object is to be.
     pub spec: S,
+    /// What evenkeel may do with the object on its own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub policy: Policy,
 }
@@ -21,6 +24,7 @@ pub struct Object<S> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
+    /// Identifies the object within its kind: 1 to 63 of `a-z 0-9 - _ .`, beginning and ending with a letter or digit.
     pub name: Name,
     /// Free text for people and for selection; never sent to the kernel.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

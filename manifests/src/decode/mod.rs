@@ -75,3 +75,6 @@ pub(crate) fn decode<T: DeserializeOwned>(file: usize, root: &Node) -> Decoded<T
     }
     Decoded { object, findings: context.findings.into_inner(), dead: context.dead.into_inner() }
 }
+
+#[cfg(test)]
+mod tests;
