@@ -7,6 +7,7 @@
 pub mod ask;
 pub mod images;
 pub mod leftovers;
+pub mod model;
 pub mod program;
 pub mod registry;
 pub mod rootfs;

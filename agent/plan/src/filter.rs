@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use evenkeel_schema::{DriftPolicy, Driver, Kind, Name, NetworkMode, Policy, PortMapping};
+use evenkeel_schema::{DriftPolicy, Driver, Kind, Name, Policy, PortMapping};
 use ipnet::IpNet;
 
+use crate::container::addresses_of;
 use crate::decide::{Options, keeps};
-use crate::hosts::namespace_holder;
 use crate::network::{sight, will_exist};
 use crate::{
-    Desired, Differences, Drift, Endpoint, Firewall, FirewallNetwork, Key, Observed, ObservedFirewall, PublishedPort,
-    Remedy, Sight, bridge_link,
+    Desired, Differences, Drift, Endpoint, Firewall, FirewallNetwork, Key, Observed, ObservedFirewall, ObservedLink,
+    PublishedPort, Remedy, Sight, bridge_link,
 };
 
 /// The table with its differences.
@@ -50,15 +50,28 @@ impl Filter {
             Sight::Found { observed, .. } => observed.clone(),
         };
         if filter.unreadable.is_none() {
-            filter.keep(observed, desired, &kernel, options);
+            filter.keep(desired, observed, &kernel, endpoints, options);
             filter.attribute(desired, observed, &kernel, endpoints, options);
             filter.leave_to_report(desired, observed, &kernel, endpoints);
-            filter.differs = match observed.firewall.found().is_some() {
-                true => filter.firewall.is_empty() || filter.firewall.normal_form() != kernel,
-                false => !filter.firewall.is_empty(),
-            };
+            filter.compare(observed);
         }
         filter
+    }
+
+    /// Takes out the parts of objects that are not there and are not going to be.
+    pub(crate) fn leave_out(&mut self, absent: &BTreeSet<Key>, observed: &Observed) {
+        let is_absent = |kind, name: &Name| absent.contains(&Key::new(kind, name.clone()));
+        self.firewall.networks.retain(|network| !is_absent(Kind::Network, &network.network));
+        self.firewall.ports.retain(|port| !is_absent(Kind::Container, &port.container));
+        self.compare(observed);
+    }
+
+    fn compare(&mut self, observed: &Observed) {
+        self.differs = match &observed.firewall {
+            Sight::Found { observed, .. } => self.firewall.is_empty() || self.firewall.normal_form() != *observed,
+            Sight::Absent => !self.firewall.is_empty(),
+            Sight::Unreadable(_) => false,
+        };
     }
 
     /// Lists what of one object differs in the table.
@@ -100,7 +113,7 @@ impl Filter {
         // What of the kernel's table belongs to an object that is about to go is explained by its going.
         let leaving = gone(desired, observed)
             .any(|(key, policy)| matches!(key.kind, Kind::Network | Kind::Container) && !keeps(key, policy, options));
-        let unknown = self.superfluous(desired, kernel, endpoints, &mut drifts);
+        let unknown = self.superfluous(desired, observed, kernel, endpoints, &mut drifts);
         let is_found = |key: &&Key| match key.kind {
             Kind::Network => sight(observed, &key.name).found().is_some(),
             _ => observed.containers.get(&key.name).and_then(Sight::found).is_some(),
@@ -127,6 +140,7 @@ impl Filter {
     fn superfluous(
         &self,
         desired: &Desired,
+        observed: &Observed,
         kernel: &ObservedFirewall,
         endpoints: &BTreeMap<Name, Vec<Endpoint>>,
         drifts: &mut BTreeMap<Key, Differences>,
@@ -154,9 +168,14 @@ impl Filter {
                 }
             }
         }
+        // What a desired network's link of before had is explained by what differs in the network itself.
+        let before = desired.networks.keys().filter_map(|name| sight(observed, name).found()?.link.as_ref());
+        let before: Vec<&ObservedLink> = before.collect();
         let networks = &self.firewall.networks;
-        let subnets: BTreeSet<&IpNet> = networks.iter().flat_map(|network| &network.subnets).collect();
-        let bridges: BTreeSet<&String> = networks.iter().map(|network| &network.bridge).collect();
+        let mut subnets: BTreeSet<IpNet> = networks.iter().flat_map(|network| &network.subnets).copied().collect();
+        subnets.extend(before.iter().flat_map(|link| &link.addresses).map(IpNet::trunc));
+        let mut bridges: BTreeSet<&String> = networks.iter().map(|network| &network.bridge).collect();
+        bridges.extend(before.iter().map(|link| &link.name));
         let nat = kernel.nat.iter().filter(|subnet| !subnets.contains(subnet));
         unknown.extend(nat.map(|subnet| format!("masquerade {subnet}")));
         let cut_off = kernel.internal.iter().filter(|bridge| !bridges.contains(bridge));
@@ -200,14 +219,29 @@ impl Filter {
             .retain(|port| !reported.contains(&port.container) || kernel.ports.contains(&(port.port, port.target)));
         for name in reported {
             let addresses: BTreeSet<IpAddr> = endpoints.get(name).into_iter().flatten().flat_map(addresses).collect();
-            self.retain_ports(name, &addresses, kernel);
+            self.retain_ports(name, |target| addresses.contains(target), kernel);
         }
     }
 
     /// Leaves the parts of objects whose manifests went and whose policy keeps them as the kernel has them.
-    fn keep(&mut self, observed: &Observed, desired: &Desired, kernel: &ObservedFirewall, options: &Options) {
+    fn keep(
+        &mut self,
+        desired: &Desired,
+        observed: &Observed,
+        kernel: &ObservedFirewall,
+        endpoints: &BTreeMap<Name, Vec<Endpoint>>,
+        options: &Options,
+    ) {
+        let in_use = lingering_networks(desired, observed, options);
         for (key, policy) in gone(desired, observed) {
-            if !keeps(key, policy, options) {
+            if matches!(observed.containers.get(&key.name), Some(Sight::Unreadable(_))) && key.kind == Kind::Container {
+                // Nobody knows its addresses: what leads to no container that is known may lead to it.
+                let known: BTreeSet<IpAddr> = endpoints.values().flatten().flat_map(addresses).collect();
+                self.retain_ports(&key.name, |target| !known.contains(target), kernel);
+                continue;
+            }
+            let used = key.kind == Kind::Network && in_use.as_ref().is_none_or(|in_use| in_use.contains(&key.name));
+            if !keeps(key, policy, options) && !used {
                 continue;
             }
             match key.kind {
@@ -225,20 +259,18 @@ impl Filter {
                 }
                 Kind::Container => {
                     let found = observed.containers.get(&key.name).and_then(Sight::found);
-                    let interfaces = found.and_then(|found| found.interfaces.as_ref()).into_iter().flatten();
-                    let addresses: BTreeSet<IpAddr> =
-                        interfaces.flat_map(|interface| &interface.addresses).map(IpNet::addr).collect();
-                    self.retain_ports(&key.name, &addresses, kernel);
+                    let addresses: BTreeSet<IpAddr> = found.into_iter().flat_map(addresses_of).collect();
+                    self.retain_ports(&key.name, |target| addresses.contains(target), kernel);
                 }
                 Kind::Image | Kind::Volume => {}
             }
         }
     }
 
-    fn retain_ports(&mut self, container: &Name, addresses: &BTreeSet<IpAddr>, kernel: &ObservedFirewall) {
+    fn retain_ports(&mut self, container: &Name, theirs: impl Fn(&IpAddr) -> bool, kernel: &ObservedFirewall) {
         let wanted: BTreeSet<(PortMapping, IpAddr)> =
             self.firewall.ports.iter().map(|port| (port.port, port.target)).collect();
-        for (port, target) in kernel.ports.iter().filter(|(_, target)| addresses.contains(target)) {
+        for (port, target) in kernel.ports.iter().filter(|(_, target)| theirs(target)) {
             if !wanted.contains(&(*port, *target)) {
                 let (port, target) = (*port, *target);
                 self.firewall.ports.insert(PublishedPort { container: container.clone(), port, target });
@@ -250,6 +282,26 @@ impl Filter {
 /// Lists what the ledger holds and no manifest states any more.
 pub(crate) fn gone<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = (&'a Key, &'a Policy)> {
     observed.ledger.iter().filter(|(key, _)| !desired.contains(key) && !desired.held.contains_key(*key))
+}
+
+/// Lists the networks that containers are on which stay as they are; `None` where that cannot be seen of one.
+fn lingering_networks(desired: &Desired, observed: &Observed, options: &Options) -> Option<BTreeSet<Name>> {
+    let mut networks = BTreeSet::new();
+    for (name, sight) in &observed.containers {
+        let key = Key::new(Kind::Container, name.clone());
+        let report = desired.containers.get(name).is_some_and(|object| object.policy.drift == DriftPolicy::Report);
+        let kept =
+            !desired.contains(&key) && observed.ledger.get(&key).is_some_and(|policy| keeps(&key, policy, options));
+        let stays = desired.held.contains_key(&key) || observed.overrides.contains_key(name) || report || kept;
+        match sight {
+            Sight::Unreadable(_) => return None,
+            Sight::Found { observed, .. } if stays => {
+                networks.extend(observed.spec.networks.iter().map(|attachment| attachment.name.clone()));
+            }
+            Sight::Found { .. } | Sight::Absent => {}
+        }
+    }
+    Some(networks)
 }
 
 fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> + '_ {
@@ -312,11 +364,7 @@ fn ports(
         if object.spec.ports.is_empty() || observed.overrides.contains_key(name) {
             continue;
         }
-        let holder = match &object.spec.network_mode {
-            Some(NetworkMode::Container(_)) => namespace_holder(desired, name, &object.spec),
-            _ => Some(name),
-        };
-        let bridged = holder.and_then(|holder| endpoints.get(holder)).into_iter().flatten();
+        let bridged = endpoints.get(name).into_iter().flatten();
         // A macvlan container is a station of its own: its ports are open without being published.
         let bridged = bridged.filter(|endpoint| endpoint.driver == Driver::Bridge && there.contains(&endpoint.network));
         let targets: Vec<IpAddr> = bridged.flat_map(addresses).collect();

@@ -95,12 +95,7 @@ impl Network<'_> {
         let (link, name) = match (&observed.link, shim_link(self.name, spec)) {
             (None, None) => return,
             (None, Some(name)) => return differences.push("shim", Some(name), None, Remedy::Live),
-            // Nothing that runs hangs on a shim, so making it anew costs nothing and needs no second way.
-            (Some(link), None) => {
-                let field = if link.kind == "macvlan" { "shim" } else { "driver" };
-                return differences.push(field, None, Some(link.name.clone()), Remedy::Replace);
-            }
-            (Some(link), Some(_)) if link.kind != "macvlan" => {
+            (Some(link), _) if link.kind != "macvlan" => {
                 return differences.push(
                     "driver",
                     Some("macvlan".to_owned()),
@@ -108,6 +103,8 @@ impl Network<'_> {
                     Remedy::Replace,
                 );
             }
+            // Nothing that runs hangs on a shim, so making it anew costs nothing and needs no second way.
+            (Some(link), None) => return differences.push("shim", None, Some(link.name.clone()), Remedy::Replace),
             (Some(link), Some(name)) => (link, name),
         };
         differences.field("shim.name", &name, &link.name, Remedy::Replace);

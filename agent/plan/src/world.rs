@@ -44,6 +44,7 @@ impl<'a> World<'a> {
         world.decide_foundations();
         world.decide_containers();
         world.decide_leaving();
+        world.leave_out_what_will_not_be();
         world
     }
 
@@ -153,6 +154,22 @@ impl<'a> World<'a> {
             self.actions.insert(key.clone(), action);
         }
         while self.hold_what_is_in_use() {}
+    }
+
+    /// Takes what is held before it ever was out of the firewall: its rules would lead nowhere.
+    fn leave_out_what_will_not_be(&mut self) {
+        let held = self.actions.iter().filter(|(_, action)| matches!(action, Action::Hold(_)));
+        let is_absent = |key: &Key| match key.kind {
+            Kind::Network => *sight(self.observed, &key.name) == Sight::Absent,
+            Kind::Container => {
+                matches!(self.observed.containers.get(&key.name), None | Some(Sight::Absent))
+            }
+            Kind::Image | Kind::Volume => false,
+        };
+        let absent: BTreeSet<Key> = held.map(|(key, _)| key).filter(|key| is_absent(key)).cloned().collect();
+        if !absent.is_empty() {
+            self.filter.leave_out(&absent, self.observed);
+        }
     }
 
     /// Takes back deletions of what a container that stays as it is still uses; tells whether there were any.

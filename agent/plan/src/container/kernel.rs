@@ -195,8 +195,8 @@ fn hosts(container: &Container<'_>, observed: &ObservedContainer, differences: &
     let host_network = container.spec().network_mode == Some(NetworkMode::Host);
     let mut found = found.peekable();
     if !desired.is_empty() && found.peek().is_none() {
-        let lines = format!("{} names", desired.len());
-        return differences.push("hosts", Some(lines), None, Remedy::Live);
+        let names = if desired.len() == 1 { "1 name".to_owned() } else { format!("{} names", desired.len()) };
+        return differences.push("hosts", Some(names), None, Remedy::Live);
     }
     let mut missing = Vec::new();
     let mut desired = desired.into_iter().peekable();
