@@ -239,6 +239,22 @@ fn paths_of_images_start_from_the_manifest_and_references_are_completed() {
 }
 
 #[test]
+fn a_circle_of_a_thousand_containers_is_found_and_told_in_short() {
+    let container = |n: usize| {
+        let next = (n + 1) % 1000;
+        format!(
+            "---\napiVersion: evenkeel/v1\nkind: Container\nmetadata: {{name: c{n}}}\n\
+             spec: {{image: 'x:1', dependsOn: [{{container: c{next}}}]}}\n"
+        )
+    };
+    let loaded = load_bytes((0..1000).map(container).collect::<String>().as_bytes());
+    assert_eq!(loaded.problems.len(), 1);
+    assert_eq!(loaded.desired.held.len(), 1000);
+    let message = &loaded.problems[0].message;
+    assert!(message.contains("`c0` → `c1` → ") && message.ends_with("→ … 980 more → `c0`"), "{message}");
+}
+
+#[test]
 fn problems_are_data_that_survives_json() {
     let loaded = load_bytes(b"a: [\n");
     let json = serde_json::to_string(&loaded.problems).unwrap();

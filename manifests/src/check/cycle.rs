@@ -8,6 +8,9 @@ use super::World;
 use crate::node::way;
 use crate::problem::{Finding, Findings, Spot};
 
+/// Longest circle that is shown whole.
+const LONGEST_SHOWN: usize = 20;
+
 /// What a container needs, with the place that says so.
 type Needs<'a> = BTreeMap<&'a Name, Vec<(&'a Name, Spot)>>;
 
@@ -59,13 +62,16 @@ fn report(world: &World<'_>, needs: &Needs<'_>, circle: &[(&Name, usize)], findi
         Some((*name, *other, *at))
     });
     let Some((name, other, at)) = edges.next() else { return };
-    let names: Vec<String> = circle.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let mut names: Vec<String> = circle.iter().take(LONGEST_SHOWN).map(|(name, _)| format!("`{name}`")).collect();
+    if circle.len() > LONGEST_SHOWN {
+        names.push(format!("… {} more", circle.len() - LONGEST_SHOWN));
+    }
     let message = match circle {
         [_] => format!("container `{name}` waits for itself"),
         _ => format!("containers wait for each other in a circle: {} → `{name}`", names.join(" → ")),
     };
     let mut finding = Finding::new(at, message).label(format!("`{name}` waits for `{other}`"));
-    for (name, other, at) in edges {
+    for (name, other, at) in edges.take(LONGEST_SHOWN - 1) {
         finding = finding.also(at, format!("`{name}` waits for `{other}`"));
     }
     let culprits: Vec<_> = circle
