@@ -156,10 +156,11 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool, Errno> {
 /// Gives the container's terminal the size of ours.
 fn resize(master: BorrowedFd<'_>) {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the pointer is to a winsize that outlives the call; so for the one below.
+    // SAFETY: the pointer is to a winsize that outlives the call.
     let known = unsafe { get_window_size(libc::STDIN_FILENO, &raw mut size) }.is_ok();
     if known {
         // A terminal that is gone has no size.
+        // SAFETY: as above.
         let _ = unsafe { set_window_size(master.as_raw_fd(), &raw const size) };
     }
 }
