@@ -135,12 +135,17 @@ pub fn convert(source: &str, destination: &str) -> Run {
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 fn write_image(directory: &Path, image: &Image) -> (WrittenImage, Value) {
-    let (suffix, pack): (&str, fn(&[u8]) -> Vec<u8>) = match image.packing {
-        Packing::Plain => ("", <[u8]>::to_vec),
-        Packing::Gzip => ("+gzip", gzip),
-        Packing::Zstd => ("+zstd", zstd),
+    let suffix = match image.packing {
+        Packing::Plain => "",
+        Packing::Gzip => "+gzip",
+        Packing::Zstd => "+zstd",
     };
-    let blobs: Vec<Vec<u8>> = image.layers.iter().map(|layer| pack(layer)).collect();
+    let pack = |layer: &Vec<u8>| match image.packing {
+        Packing::Plain => layer.clone(),
+        Packing::Gzip => gzip(layer),
+        Packing::Zstd => zstd(layer),
+    };
+    let blobs: Vec<Vec<u8>> = image.layers.iter().map(pack).collect();
     let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| digest(layer)).collect();
     let media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
     let layers: Vec<Value> = blobs.iter().map(|blob| write_blob(directory, &media_type, blob)).collect();
