@@ -4,6 +4,7 @@
 //! put together, triggered and reported. Nothing here speaks to the kernel about networks, images or containers by itself.
 
 pub mod agent;
+pub mod commands;
 pub mod fetch;
 pub mod ledger;
 pub mod lock;

@@ -38,17 +38,16 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "FILE", env = "EVENKEEL_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
     /// When to use color
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = false)]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: When,
     /// Say more of what is done; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
-/// When to use color.
+/// When to use color; `auto` is on a terminal, unless NO_COLOR is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum When {
-    /// On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
     Always,
@@ -70,10 +69,9 @@ impl When {
     }
 }
 
-/// The form in which data is shown.
+/// The form in which data is shown; `text` is for people and may change between releases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people; may change between releases.
     #[default]
     Text,
     Json,

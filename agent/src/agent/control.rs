@@ -23,7 +23,7 @@ pub enum Request {
     Status,
     /// Make a pass now. `path` is what the asker wants applied, canonical; it must be the agent's own source.
     #[serde(rename_all = "camelCase")]
-    Apply { path: Option<PathBuf>, allow_data_loss: bool, allow_empty: bool },
+    Apply { path: Option<PathBuf>, allow_data_loss: bool, allow_empty: bool, no_prune: bool },
     /// Something changed that the agent may not notice by itself: look again, without waiting for it.
     Wake,
 }

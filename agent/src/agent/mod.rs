@@ -215,8 +215,10 @@ impl Agent {
         }
         let intent = self.intent.as_ref()?;
         let asked = request.as_ref().map(|(request, _)| *request);
-        let options =
-            Options { allow_data_loss: asked.is_some_and(|request| request.allow_data_loss), ..Options::default() };
+        let options = Options {
+            allow_data_loss: asked.is_some_and(|request| request.allow_data_loss),
+            prune: !asked.is_some_and(|request| request.no_prune),
+        };
         // A person who asked waits for the result; the agent by itself has the next repair to think of.
         let patience = if request.is_some() { Patience::Whole } else { PATIENCE };
         let events: Arc<dyn Events> = match request {

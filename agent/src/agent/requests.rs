@@ -24,6 +24,7 @@ pub(super) struct ApplyRequest {
     pub path: Option<PathBuf>,
     pub allow_data_loss: bool,
     pub allow_empty: bool,
+    pub no_prune: bool,
 }
 
 /// Accepts connections for as long as the agent runs.
@@ -55,9 +56,9 @@ async fn answer(mut stream: UnixStream, sender: mpsc::Sender<Incoming>) {
                 say(&mut stream, &Answer::Heard).await;
             }
         }
-        Ok(Request::Apply { path, allow_data_loss, allow_empty }) => {
+        Ok(Request::Apply { path, allow_data_loss, allow_empty, no_prune }) => {
             let (lines, mut answers) = mpsc::channel(1024);
-            let request = ApplyRequest { path, allow_data_loss, allow_empty };
+            let request = ApplyRequest { path, allow_data_loss, allow_empty, no_prune };
             if sender.send(Incoming::Apply(request, Relay(lines))).await.is_ok() {
                 while let Some(answer) = answers.recv().await {
                     say(&mut stream, &answer).await;

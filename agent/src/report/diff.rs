@@ -28,7 +28,7 @@ pub fn diff(desired: &Desired, plan: &Plan, applied: impl Fn(&Key) -> Option<Val
     }
     if plan.firewall_differs {
         head(&mut text, "host/firewall", "manifests/firewall", style);
-        let _ = writeln!(text, "{}", style.dim("@@ the packet filter's table is not as published ports need it @@"));
+        let _ = writeln!(text, "{}", style.dim("@@ the packet filter's table is not as the objects need it @@"));
     }
     text
 }

@@ -183,16 +183,23 @@ impl DriftReport {
         for object in &self.objects {
             render_object(&mut text, object, clock, style);
         }
-        if self.firewall_differs {
+        if self.firewall_differs && !self.firewall_is_told() {
             let since = self.firewall_since.as_deref().and_then(|since| clock.since(since));
             let since = since.map(|since| format!("; differs for {since}")).unwrap_or_default();
-            let line = row('~', FIREWALL, "the packet filter's table is not as published ports need it", "heals: live");
+            let line = row('~', FIREWALL, "the packet filter's table is not as the objects need it", "heals: live");
             let _ = writeln!(text, "{}{since}", style.change(&line));
         }
         for problem in &self.problems {
             let _ = writeln!(text, "{} {problem}", style.bad("!"));
         }
         text
+    }
+
+    /// Tells whether an object's own line says already what the firewall table lacks.
+    fn firewall_is_told(&self) -> bool {
+        let told = |difference: &Difference| matches!(difference.drift.field.as_str(), "firewall" | "nat" | "ports");
+        let missing = |object: &ObjectDrift| matches!(object.standing, Standing::Missing | Standing::Extra);
+        self.objects.iter().any(|object| missing(object) || object.differences.iter().any(told))
     }
 
     fn header(&self, style: Style) -> String {
@@ -299,11 +306,11 @@ fn render_object(text: &mut String, object: &ObjectDrift, clock: Clock, style: S
             (Some(desired), None) => {
                 let absent =
                     lasts.map(|lasts| format!("; absent for {lasts}")).unwrap_or_else(|| "; absent".to_owned());
-                format!("- {name}{:<32} desired{absent}", one_line(desired))
+                format!("- {:<32} desired{absent}", name + &one_line(desired))
             }
             (None, Some(observed)) => {
                 let there = lasts.map(|lasts| format!("; there for {lasts}")).unwrap_or_else(|| "; there".to_owned());
-                format!("+ {name}{:<32} not desired{there}", one_line(observed))
+                format!("+ {:<32} not desired{there}", name + &one_line(observed))
             }
             (Some(desired), Some(observed)) => {
                 let lasts = lasts.map(|lasts| format!(" for {lasts}")).unwrap_or_default();

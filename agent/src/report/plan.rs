@@ -76,7 +76,9 @@ impl PlanReport {
         for step in &self.plan.steps {
             render_step(&mut text, step, style);
         }
-        if self.plan.firewall_differs {
+        // It goes without saying where an object is worked on that needs it.
+        let worked = self.plan.steps.iter().any(|step| !matches!(step.action, Action::Keep | Action::Hold(_)));
+        if self.plan.firewall_differs && !worked {
             let line = format!("{:>3} {:<8} firewall", "~", "update");
             let _ = writeln!(text, "{}", style.change(&line));
         }

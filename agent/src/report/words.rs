@@ -13,11 +13,11 @@ impl Clock {
         Clock(OffsetDateTime::now_utc())
     }
 
-    /// Says how long ago an RFC 3339 time was; nothing where it is no time or yet to come.
+    /// Says how long ago an RFC 3339 time was; nothing where it is no time, or not a second ago.
     pub fn since(self, timestamp: &str) -> Option<String> {
         let then = OffsetDateTime::parse(timestamp, &Rfc3339).ok()?;
         let passed = self.0 - then;
-        (passed.whole_seconds() >= 0).then(|| span(passed.whole_seconds()))
+        (passed.whole_seconds() > 0).then(|| span(passed.whole_seconds()))
     }
 
     /// Says how far ahead an RFC 3339 time is; `0s` where it has passed.
