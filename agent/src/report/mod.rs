@@ -6,6 +6,7 @@
 mod diff;
 mod drift;
 mod plan;
+mod progress;
 mod state;
 mod style;
 mod summary;
@@ -17,6 +18,7 @@ mod tests;
 pub use diff::diff;
 pub use drift::{Counts, Difference, DriftReport, ObjectDrift, Standing, reason, seen};
 pub use plan::{PlanReport, action_word};
+pub use progress::{Bars, Lines, progress};
 pub use state::{ContainerRow, ObjectRow, container_rows, object_rows, phase_words};
 pub use style::Style;
 pub use summary::summary;

@@ -126,7 +126,9 @@ fn an_index_gives_the_image_of_the_platform() {
             let image = site.fetch("other", &spec).expect(wanted);
             assert_eq!(site.read(&image, "platform"), found);
             assert_eq!(image.digest, index);
+            assert!(site.observe("other", &spec).damage.is_empty());
         }
+        assert!(site.observe("other", &here).damage[0].starts_with("it is the image for linux/arm, not for linux/"));
         let spec =
             ImageSpec { platform: Some(Platform::try_from("linux/s390x".to_owned()).expect("a platform")), ..here };
         let error = site.refused("none", &spec);

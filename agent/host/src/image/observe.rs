@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_plan::{ObservedImage, Sight};
-use evenkeel_schema::{Digest, ImageSource, ImageSpec, Name, PullPolicy};
+use evenkeel_schema::{Digest, ImageSource, ImageSpec, Name, Platform, PullPolicy};
 
 use super::ImageError;
 use super::archive::{self, Archive};
@@ -32,7 +32,7 @@ impl Store {
             })
             .await
         };
-        let (damage, record) = match look {
+        let (mut damage, record) = match look {
             Ok(Some(found)) => found,
             Ok(None) => return Sight::Absent,
             Err(error) => return Sight::Unreadable(in_words(&error)),
@@ -44,6 +44,10 @@ impl Store {
             }
             _ => None,
         };
+        if let Some(spec) = spec.filter(|spec| spec.platform != record.platform) {
+            let word = |platform: &Option<Platform>| platform.as_ref().unwrap_or(&platform::machine()).to_string();
+            damage.push(format!("it is the image for {}, not for {}", word(&record.platform), word(&spec.platform)));
+        }
         let observed = ObservedImage { damage, upstream, ..record.into_observed() };
         Sight::Found { observed, owned: true }
     }
