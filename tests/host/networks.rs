@@ -96,7 +96,8 @@ impl Site<'_> {
 
     pub fn ensure_endpoints(&self, endpoints: &[Endpoint]) {
         let container = &endpoints[0].container;
-        self.wait(self.networks.ensure_endpoints(container, endpoints)).expect(container.as_str());
+        self.wait(self.networks.ensure_endpoints(container, endpoints))
+            .unwrap_or_else(|_| panic!("{}", container.as_str()));
     }
 }
 

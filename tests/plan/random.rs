@@ -87,30 +87,30 @@ impl Draw {
 }
 
 fn prune(die: u8) -> Value {
-    if die % 8 == 0 { json!({"prune": "keep"}) } else { json!({"prune": "delete"}) }
+    if die.is_multiple_of(8) { json!({"prune": "keep"}) } else { json!({"prune": "delete"}) }
 }
 
 fn network(index: usize, dice: Dice) -> Value {
     let bridge = is_bridge(dice);
     let mut subnets = vec![json!({"subnet": format!("10.{index}.0.0/24"), "ipRange": format!("10.{index}.0.64/26")})];
-    if dice[1] % 3 == 0 {
+    if dice[1].is_multiple_of(3) {
         subnets.push(json!({"subnet": format!("fd00:{index}::/64")}));
     }
     let mut spec = json!({"driver": if bridge { "bridge" } else { "macvlan" }});
     if bridge {
-        spec["nat"] = json!(dice[2] % 2 == 0);
-        spec["internal"] = json!(dice[3] % 4 == 0);
-        if dice[4] % 2 == 0 {
+        spec["nat"] = json!(dice[2].is_multiple_of(2));
+        spec["internal"] = json!(dice[3].is_multiple_of(4));
+        if dice[4].is_multiple_of(2) {
             spec["bridge"] = json!(format!("br{index}"));
         }
     } else {
-        spec["parent"] = json!(if dice[2] % 2 == 0 { "ens34" } else { "ens35" });
+        spec["parent"] = json!(if dice[2].is_multiple_of(2) { "ens34" } else { "ens35" });
         subnets[0]["auxAddresses"] = json!({"host": format!("10.{index}.0.63")});
-        if dice[3] % 2 == 0 {
+        if dice[3].is_multiple_of(2) {
             spec["shim"] = json!({"address": "host"});
         }
     }
-    if dice[4] % 3 == 0 {
+    if dice[4].is_multiple_of(3) {
         spec["mtu"] = json!(1400);
     }
     spec["subnets"] = json!(subnets);
@@ -119,7 +119,7 @@ fn network(index: usize, dice: Dice) -> Value {
 
 /// Tells whether these dice make a bridge network, which ports can be published from.
 fn is_bridge(dice: Dice) -> bool {
-    dice[0] % 3 != 0
+    !dice[0].is_multiple_of(3)
 }
 
 fn container(
@@ -131,27 +131,27 @@ fn container(
     before: &[(usize, String, Dice)],
 ) -> Value {
     let mut spec = json!({"image": pick(images, dice[0])});
-    if let Some(volume) = pick(volumes, dice[1]).filter(|_| dice[1] % 2 == 0) {
+    if let Some(volume) = pick(volumes, dice[1]).filter(|_| dice[1].is_multiple_of(2)) {
         spec["mounts"] = json!([{"volume": volume, "target": "/data"}, {"tmpfs": true, "target": "/run"}]);
     }
     // One in five shares another's network; that one has its own.
-    let holder = pick(before, dice[2]).filter(|(_, _, theirs)| dice[2] % 5 == 0 && !shares(*theirs));
+    let holder = pick(before, dice[2]).filter(|(_, _, theirs)| dice[2].is_multiple_of(5) && !shares(*theirs));
     if let Some((_, holder, _)) = holder {
         spec["networkMode"] = json!(format!("container:{holder}"));
     } else if !shares(dice) {
         let joined: Vec<&(usize, String, bool)> = networks.iter().skip(usize::from(dice[2]) % 3).take(2).collect();
         let attachment = |(place, (number, name, _)): (usize, &&(usize, String, bool))| {
             let mut attachment = json!({"name": name});
-            if place == 0 && dice[3] % 2 == 0 {
+            if place == 0 && dice[3].is_multiple_of(2) {
                 attachment["ipv4"] = json!(format!("10.{number}.0.{}", 10 + index));
             }
-            if dice[3] % 3 == 0 {
+            if dice[3].is_multiple_of(3) {
                 attachment["aliases"] = json!([format!("alias{index}")]);
             }
             attachment
         };
         spec["networks"] = json!(joined.iter().enumerate().map(attachment).collect::<Vec<_>>());
-        if dice[4] % 2 == 0 && joined.iter().any(|(_, _, bridge)| *bridge) {
+        if dice[4].is_multiple_of(2) && joined.iter().any(|(_, _, bridge)| *bridge) {
             spec["ports"] = json!([format!("{}:80", 8000 + index)]);
         }
     }
@@ -161,10 +161,10 @@ fn container(
         2 => spec["env"] = json!({"A": dice[5].to_string()}),
         _ => spec["command"] = json!(["run", dice[5].to_string()]),
     }
-    if let Some((_, other, _)) = pick(before, dice[5]).filter(|_| dice[5] % 3 == 0) {
+    if let Some((_, other, _)) = pick(before, dice[5]).filter(|_| dice[5].is_multiple_of(3)) {
         spec["dependsOn"] = json!([{"container": other}]);
     }
-    if dice[0] % 4 == 0 {
+    if dice[0].is_multiple_of(4) {
         spec["restart"] = json!({"policy": "onFailure"});
     }
     spec
@@ -172,7 +172,7 @@ fn container(
 
 /// Tells whether these dice give a container another's network.
 fn shares(dice: Dice) -> bool {
-    dice[2] % 5 == 0
+    dice[2].is_multiple_of(5)
 }
 
 /// One thing that happens to a host: what, and to which of those that it can happen to.
@@ -200,7 +200,7 @@ pub fn damage(host: &mut Host, (what, which): Damage) {
     fn network(observed: &mut Observed, what: u8, which: u8) {
         let mut gone = None;
         found(&mut observed.networks, which, |network| match &mut network.link {
-            link @ Some(_) if what % 12 == 0 => gone = link.take(),
+            link @ Some(_) if what.is_multiple_of(12) => gone = link.take(),
             Some(ObservedLink { up, addresses, routes, mtu, .. }) => {
                 *up = false;
                 *mtu = 999;

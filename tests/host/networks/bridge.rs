@@ -224,7 +224,10 @@ fn two_hundred_interfaces_are_made_side_by_side() {
             let endpoint = site.endpoint(&container, "shop", &shop, 0, &[&address]);
             async move {
                 networks.create_namespace(&endpoint.container).await.expect("a namespace");
-                networks.ensure_endpoints(&endpoint.container, &[endpoint.clone()]).await.expect("its interface");
+                networks
+                    .ensure_endpoints(&endpoint.container, std::slice::from_ref(&endpoint))
+                    .await
+                    .expect("its interface");
             }
         };
         site.wait(async {
