@@ -16,7 +16,7 @@ use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::syscall::syscall::create_syscall;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 use super::report::Report;
 
@@ -251,10 +251,14 @@ fn run(spec: &Spec) -> (i32, String) {
 
 /// Gives the command the signals of a fresh process: Rust's start-up ignores SIGPIPE, and a supervisor may block others.
 fn reset_signals() {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
-        // SAFETY: no handler is installed, only the default put back.
-        let _ = unsafe { sigaction(signal, &default) };
+    /// The size of the kernel's signal set, for 64 signals.
+    const SET: usize = 8;
+    // struct kernel_sigaction, all zero: SIG_DFL, no flags, nothing masked.
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: no handler is installed, only the default put back. Past libc, which keeps two of the signals to itself
+        // and would hand them down ignored. SIGKILL and SIGSTOP refuse, and need nothing.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), SET) };
     }
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }

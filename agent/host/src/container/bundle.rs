@@ -22,6 +22,9 @@ use super::{capabilities, devices, seccomp};
 /// The search path of a container whose image and manifest state none, as Docker's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where cgroups are mounted, on the host and in containers.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// What a bundle is made from.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
@@ -152,10 +155,14 @@ fn read_only_paths(parts: &Parts<'_>) -> Vec<String> {
     if let Hierarchies::Separate { controllers, .. } = parts.host.hierarchies
         && ours
     {
-        let mut mounted: Vec<String> =
-            controllers.iter().map(|(_, path)| path.to_string_lossy().into_owned()).collect();
-        mounted.dedup();
-        paths.extend(mounted);
+        // The directory that holds them first: making it read-only copies what is mounted below.
+        paths.push(CGROUPS.to_owned());
+        for (_, path) in controllers {
+            let path = path.to_string_lossy().into_owned();
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
     }
     paths
 }

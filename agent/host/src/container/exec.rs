@@ -1,8 +1,15 @@
 //! A further process in a running container, by the runtime's own `exec`.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use evenkeel_schema::Name;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use oci_spec::runtime::{Spec, User};
 
 use super::error::Failure;
 use super::inside::Inside;
@@ -41,32 +48,59 @@ impl Shared {
         if command.is_empty() {
             return Err(Failure::NoCommand);
         }
+        let process = self.process_json(name, command, options)?;
+        let path = format!("/proc/self/fd/{}", process.as_raw_fd());
         let mut runtime = Command::new(&self.runtime.program);
-        runtime.args(&self.runtime_line()[1..]).arg("exec");
-        if options.tty {
-            runtime.arg("--tty");
-            let stated = options.env.iter().any(|variable| variable.starts_with("TERM="));
-            if !stated && let Ok(term) = std::env::var("TERM") {
-                runtime.args(["--env", &format!("TERM={term}")]);
-            }
+        runtime.args(&self.runtime_line()[1..]).args(["exec", "--process", &path, name.as_str()]);
+        // SAFETY: fcntl is async-signal-safe. The closure owns the file, which is so open as long as the command is.
+        unsafe {
+            runtime.pre_exec(move || {
+                fcntl(&process, FcntlArg::F_SETFD(FdFlag::empty()))?;
+                Ok(())
+            });
+        }
+        Ok(runtime)
+    }
+
+    /// Writes the process, the container's own with what is stated otherwise, to a file in memory: in arguments an
+    /// environment would be everyone's to read.
+    fn process_json(&self, name: &Name, command: &[String], options: &ExecOptions) -> Result<File, Failure> {
+        let path = self.run(name).join("config.json");
+        let bundle = Spec::load(&path)?;
+        let mut process = bundle.process().clone().unwrap_or_default();
+        process.set_args(Some(command.to_vec()));
+        process.set_terminal(Some(options.tty));
+        let mut added = Vec::new();
+        if let Some(term) = std::env::var("TERM").ok().filter(|_| options.tty) {
+            added.push(format!("TERM={term}"));
         }
         if let Some(wanted) = &options.user {
             let rootfs = self.rootfs(name);
             let inside = Inside::open(&rootfs).map_err(|source| Failure::File { path: rootfs, source })?;
             let identity = user::look_up(&inside, Some(wanted))?;
-            runtime.args(["--user", &format!("{}:{}", identity.uid, identity.gid)]);
-            for group in &identity.groups {
-                runtime.args(["--additional-gids", &group.to_string()]);
-            }
-            runtime.args(["--env", &format!("HOME={}", identity.home)]);
+            let mut user = User::default();
+            user.set_uid(identity.uid);
+            user.set_gid(identity.gid);
+            user.set_additional_gids(Some(identity.groups));
+            process.set_user(user);
+            added.push(format!("HOME={}", identity.home));
         }
-        for variable in &options.env {
-            runtime.args(["--env", variable]);
+        added.extend(options.env.iter().cloned());
+        let mut environment: Vec<String> = Vec::new();
+        for variable in process.env().iter().flatten().chain(&added) {
+            let name = variable.split('=').next();
+            environment.retain(|other| other.split('=').next() != name);
+            environment.push(variable.clone());
         }
+        process.set_env(Some(environment));
         if let Some(directory) = &options.working_dir {
-            runtime.args(["--cwd", directory]);
+            process.set_cwd(directory.into());
         }
-        runtime.arg(name.as_str()).args(command);
-        Ok(runtime)
+        let failed = |source| Failure::File { path: "memfd:process.json".into(), source };
+        let json = serde_json::to_vec(&process).map_err(|source| Failure::Json { path: path.clone(), source })?;
+        let file = memfd_create(c"process.json", MFdFlags::MFD_CLOEXEC).map_err(|errno| failed(errno.into()))?;
+        let mut file = File::from(file);
+        file.write_all(&json).map_err(failed)?;
+        Ok(file)
     }
 }

@@ -1,0 +1,148 @@
+//! Volumes, bind mounts, owners shown as others, file systems in memory.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+
+use super::{Site, name, shell, spec, with_both_runtimes, words};
+
+with_both_runtimes![
+    a_volume_keeps_what_is_written,
+    an_empty_volume_gets_the_images_content,
+    a_bind_mount_is_the_hosts_directory,
+    a_missing_source_is_named,
+    owners_are_shown_as_others,
+    a_tmpfs_has_size_and_mode,
+    targets_behind_links_are_seen,
+];
+
+fn volume(site: &Site, volume: &str) -> std::path::PathBuf {
+    let path = site.sandbox.paths().volume(&name(volume));
+    fs::create_dir_all(&path).expect("the volume's directory");
+    path
+}
+
+fn a_volume_keeps_what_is_written(site: &Site) {
+    let data = volume(site, "data");
+    let yaml =
+        format!("{}mounts: [{{volume: data, target: /data/inner}}]\n", shell("echo x >/data/inner/file; echo done"));
+    site.run("web", &yaml);
+    site.log_with("web", "done");
+    assert_eq!(fs::read_to_string(data.join("file")).expect("the file"), "x\n");
+    assert!(site.observe("web").process.expect("a process").mount_points.contains("/data/inner"));
+    site.remove("web");
+    assert_eq!(fs::read_to_string(data.join("file")).expect("the file outlasts the container"), "x\n");
+}
+
+fn an_empty_volume_gets_the_images_content(site: &Site) {
+    let page = site.lower.join("www/index.html");
+    chown(&page, Some(1000), Some(1000)).expect("chown");
+    std::os::unix::fs::symlink("index.html", site.lower.join("www/link")).expect("a link");
+    fs::create_dir(site.lower.join("www/empty")).expect("a directory");
+    let www = volume(site, "www");
+    chown(&www, Some(7), Some(8)).expect("chown");
+    let yaml = format!("{}mounts: [{{volume: www, target: /www}}]\n", shell("cat /www/link; echo done"));
+    site.run("web", &yaml);
+    assert_eq!(site.log_with("web", "done"), "hello\ndone\n");
+    let copied = fs::metadata(www.join("index.html")).expect("the page");
+    assert_eq!((copied.uid(), copied.gid()), (1000, 1000));
+    assert!(www.join("empty").is_dir());
+    let top = fs::metadata(&www).expect("the volume");
+    assert_eq!((top.uid(), top.gid()), (7, 8), "the volume's own owner is its manifest's");
+    // A volume that is in use is never filled again.
+    site.remove("web");
+    fs::remove_file(www.join("link")).expect("the link");
+    fs::write(www.join("index.html"), "changed\n").expect("a write");
+    site.create("web", &spec(&yaml)).expect("create");
+    assert_eq!(fs::read_to_string(www.join("index.html")).expect("the page"), "changed\n");
+    assert!(!www.join("link").exists());
+    let beside = fs::read_dir(www.parent().expect("a directory")).expect("the volumes").count();
+    assert_eq!(beside, 1, "nothing of the copying stays");
+}
+
+fn a_bind_mount_is_the_hosts_directory(site: &Site) {
+    let conf = site.sandbox.directory().join("conf");
+    fs::create_dir_all(conf.join("below")).expect("a directory");
+    fs::write(conf.join("file"), "from the host\n").expect("a file");
+    evenkeel_tests::program::sh(&format!("mount -t tmpfs none {}", conf.join("below").display()));
+    let yaml = format!(
+        "{}mounts:\n- {{bind: {dir}, target: /etc/conf, readOnly: true}}\n- {{bind: {dir}/file, target: /etc/one}}\n",
+        shell(
+            "cat /etc/conf/file /etc/one; touch /etc/conf/x || echo read-only; \
+             touch /etc/conf/below/x || echo read-only below; echo more >>/etc/one; echo done"
+        ),
+        dir = conf.display()
+    );
+    site.run("web", &yaml);
+    let log = site.log_with("web", "done");
+    assert!(log.starts_with("from the host\nfrom the host\n"), "{log}");
+    assert!(log.contains("read-only\n") && log.contains("read-only below\n"), "{log}");
+    assert_eq!(fs::read_to_string(conf.join("file")).expect("the file"), "from the host\nmore\n");
+    site.remove("web");
+    evenkeel_tests::program::sh(&format!("umount {}", conf.join("below").display()));
+    assert!(conf.join("file").exists(), "removal stops at mounts");
+}
+
+fn a_missing_source_is_named(site: &Site) {
+    let yaml = "command: [sleep, '1000']\nmounts: [{bind: /nowhere/at/all, target: /x}]\n";
+    let error = site.create("web", &spec(yaml)).expect_err("no source");
+    assert_eq!(words(&error), "container web: mount /x: /nowhere/at/all does not exist on the host");
+    assert!(!fs::exists("/nowhere").expect("a look"), "nothing is made in its place");
+    let yaml = "command: [sleep, '1000']\nmounts: [{volume: none, target: /x}]\n";
+    let error = words(&site.create("web", &spec(yaml)).expect_err("no volume"));
+    assert!(error.starts_with("container web: mount /x: the directory of volume none does not exist"), "{error}");
+}
+
+fn owners_are_shown_as_others(site: &Site) {
+    let shared = site.sandbox.directory().join("shared");
+    fs::create_dir(&shared).expect("a directory");
+    for (file, owner) in [("hers", 1234), ("roots", 0), ("other", 77)] {
+        fs::write(shared.join(file), "").expect("a file");
+        chown(shared.join(file), Some(owner), Some(owner)).expect("chown");
+    }
+    chown(&shared, Some(1234), Some(1234)).expect("chown");
+    let yaml = format!(
+        "{}user: web\nmounts: [{{bind: {}, target: /shared, idmap: {{uid: '1234:1000'}}}}]\n",
+        shell("cd /shared; stat -c '%n %u:%g' hers roots other; echo x >new; echo done"),
+        shared.display()
+    );
+    site.run("web", &yaml);
+    let log = site.log_with("web", "done");
+    assert!(log.contains("hers 1000:1000\nroots 0:0\nother 77:77\n"), "{log}");
+    let made = fs::metadata(shared.join("new")).expect("the new file");
+    assert_eq!((made.uid(), made.gid()), (1234, 1234));
+    // Made again, as after a reboot or for a restart, it is mounted once.
+    site.create("web", &spec(&yaml)).expect("create");
+    let mounts = fs::read_to_string("/proc/mounts").expect("the mounts");
+    assert_eq!(mounts.lines().filter(|line| line.contains("/mounts/0 ")).count(), 1);
+    site.remove("web");
+    assert!(shared.join("hers").exists(), "removal stops at mounts");
+}
+
+fn a_tmpfs_has_size_and_mode(site: &Site) {
+    let yaml = format!(
+        "{}mounts: [{{tmpfs: true, target: /scratch, size: 1Mi, mode: '0750'}}, {{tmpfs: true, target: /dev/shm, size: 2Mi}}]\n",
+        shell(
+            "stat -c %a /scratch /dev/shm; grep -E ' /scratch | /dev/shm ' /proc/mounts; \
+             dd if=/dev/zero of=/scratch/big bs=64k count=32 2>/dev/null || echo full; echo done"
+        )
+    );
+    site.run("web", &yaml);
+    let log = site.log_with("web", "done");
+    assert!(log.starts_with("750\n1777\n"), "{log}");
+    assert!(log.contains("full\n"), "{log}");
+    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with("tmpfs") || line.starts_with("shm")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines.iter().all(|line| line.contains("nosuid") && line.contains("nodev")), "{log}");
+    assert!(lines.iter().any(|line| line.contains("/dev/shm") && line.contains("size=2048k")), "{log}");
+}
+
+fn targets_behind_links_are_seen(site: &Site) {
+    std::os::unix::fs::symlink("/run", site.lower.join("var/run")).expect("a link");
+    let data = volume(site, "data");
+    fs::write(data.join("file"), "").expect("a file");
+    let yaml = format!("{}mounts: [{{volume: data, target: /var/run/data}}]\n", shell("ls /run/data; echo done"));
+    site.run("web", &yaml);
+    assert_eq!(site.log_with("web", "done"), "file\ndone\n");
+    let points = site.observe("web").process.expect("a process").mount_points;
+    assert!(points.contains("/run/data") && points.contains("/var/run/data"), "{points:?}");
+}
