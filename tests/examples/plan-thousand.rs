@@ -33,7 +33,7 @@ fn main() {
 fn measure(title: &str, desired: &Desired, host: &Host) -> Plan {
     let observed = host.observe(desired);
     let (mut best, mut result) = (None, Plan::default());
-    for _ in 0..5 {
+    for _ in 0..15 {
         let start = Instant::now();
         result = plan(desired, &observed, &Options::default());
         let took = start.elapsed();

@@ -189,6 +189,9 @@ fn normalized(path: &str) -> String {
 
 /// Compares the hosts file line by line, without building the lines of every container.
 fn hosts(container: &Container<'_>, observed: &ObservedContainer, differences: &mut Differences) {
+    if container.world.hosts.are_plainly(container.name, &observed.hosts) {
+        return;
+    }
     let desired = container.world.hosts.pairs(container.name);
     let lines = observed.hosts.iter();
     let found = lines.flat_map(|(address, names)| names.iter().map(move |name| (*address, name.as_str())));
