@@ -6,6 +6,7 @@ use std::process::Command;
 
 use evenkeel_host::network::port_conflicts;
 use evenkeel_plan::{Firewall, FirewallNetwork, ObservedFirewall, PublishedPort, Sight, bridge_link};
+use evenkeel_tests::program::run_in;
 use evenkeel_tests::run;
 
 use super::packets::{PATIENCE, SILENCE, ask, inside, serve};
@@ -108,6 +109,9 @@ fn published_ports_are_reached_from_everywhere() {
         reaches(None, "fd09::1", 8080, "web sees fd77::1");
         reaches(None, "fd09::1", 9090, "back sees fd77:0:0:1::1");
         reaches(None, "127.0.0.1", 7070, "vault sees 10.77.2.1");
+        // No kernel routes ::1 away from loopback; refused at once, clients go on to 127.0.0.1.
+        let refused = ask(None, "::1", 8080, PATIENCE).expect_err("nobody listens there");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         // Outside, with its own address.
         reaches(Some(&town.lan), "192.168.9.1", 8080, "web sees 192.168.9.2");
         reaches(Some(&town.lan), "192.168.9.1", 9090, "back sees 192.168.9.2");
@@ -129,6 +133,7 @@ fn published_ports_are_reached_from_everywhere() {
 fn what_is_not_published_is_cut_off() {
     on_site(|site| {
         let town = town(site);
+        serve(None, "the host", 22);
         // Within a network nothing is in the way.
         reaches(Some(&town.db), "10.77.0.2", 80, "web sees 10.77.0.3");
         // One network to another, and outside to a container's own address although it knows the way.
@@ -139,6 +144,20 @@ fn what_is_not_published_is_cut_off() {
         // A port of loopback, from outside and from a container.
         is_cut_off(Some(&town.lan), "192.168.9.1", 5432);
         is_cut_off(Some(&town.back), "192.168.9.1", 5432);
+        // Someone who sends packets for 127.0.0.1 to the host's hardware address, as only a hand-made route does.
+        for (path, gateway, interface) in [(&town.lan, "192.168.9.1", "ens34-peer"), (&town.back, "10.77.1.1", "eth0")]
+        {
+            for command in [
+                "ip route del table local 127.0.0.1",
+                "ip route del table local 127.0.0.0/8",
+                &format!("ip route add 127.0.0.1 via {gateway}"),
+                &format!("busybox sysctl -w net.ipv4.conf.{interface}.route_localnet=1"),
+            ] {
+                run_in(path, &command.split(' ').collect::<Vec<_>>()).expect_code(0);
+            }
+            is_cut_off(Some(path), "127.0.0.1", 5432);
+            is_cut_off(Some(path), "127.0.0.1", 22);
+        }
         // Out with NAT, and neither out of nor into an internal network.
         reaches(Some(&town.web), "192.168.9.2", 80, "lan sees 192.168.9.1");
         reaches(Some(&town.web), "fd09::2", 80, "lan sees fd09::1");

@@ -6,8 +6,8 @@
 //! themselves are always the same, and a thousand ports are one lookup.
 //!
 //! What this table cannot do: a packet that it accepts is still dropped where another table drops it (a `FORWARD` policy
-//! of Docker or ufw), since every table is asked. And `[::1]` stays out of reach of published ports on kernels that do
-//! not route it away from loopback.
+//! of Docker or ufw), since every table is asked. And published ports are not on `[::1]`: the kernel routes that address
+//! nowhere but to loopback, so a connection is refused there, and clients go on to `127.0.0.1`.
 
 mod nft;
 mod ports;

@@ -26,6 +26,7 @@ const CHAINS: &str = r#"
   }
   chain output {
     type nat hook output priority -100; policy accept;
+    ip6 daddr ::1 return comment "leave [::1] to the host"
     fib daddr type local jump publish comment "publish ports to the host itself"
   }
   chain publish {
