@@ -9,17 +9,27 @@ use evenkeel_plan::{Firewall, FirewallNetwork, ObservedFirewall, PublishedPort, 
 use evenkeel_tests::program::run_in;
 use evenkeel_tests::run;
 
-use super::packets::{PATIENCE, SILENCE, ask, inside, serve};
+use super::packets::{self, PATIENCE, SILENCE, ask, inside, serve};
 use super::{Site, ip, name, on_site, spec};
 
-/// A host at 192.168.9.1 and fd09::1 with three networks: `shop` and `back` with NAT, `vault` internal.
+/// A host at 192.168.9.1 and fd09::1 with four networks: `shop` and `back` with NAT, `vault` internal, `plain` routed.
 struct Town {
     lan: PathBuf,
     web: PathBuf,
     db: PathBuf,
     back: PathBuf,
     vault: PathBuf,
+    plain: PathBuf,
     firewall: Firewall,
+}
+
+impl Town {
+    fn serve(&self) {
+        let all = [(&self.web, "web"), (&self.db, "db"), (&self.back, "back"), (&self.vault, "vault")];
+        for (path, name) in all.into_iter().chain([(&self.plain, "plain"), (&self.lan, "lan")]) {
+            serve(Some(path), name, 80);
+        }
+    }
 }
 
 fn town(site: &Site) -> Town {
@@ -50,10 +60,12 @@ fn town(site: &Site) -> Town {
     let shop = network("shop", "{driver: bridge, subnets: [{subnet: 10.77.0.0/24}, {subnet: 'fd77::/64'}]}");
     let back = network("back", "{driver: bridge, subnets: [{subnet: 10.77.1.0/24}, {subnet: 'fd77:0:0:1::/64'}]}");
     let vault = network("vault", "{driver: bridge, internal: true, subnets: [{subnet: 10.77.2.0/24}]}");
+    let plain = network("plain", "{driver: bridge, nat: false, subnets: [{subnet: 10.77.3.0/24}]}");
     let web = site.container(&[site.endpoint("web", "shop", &shop, 0, &["10.77.0.2/24", "fd77::2/64"])]);
     let db = site.container(&[site.endpoint("db", "shop", &shop, 0, &["10.77.0.3/24", "fd77::3/64"])]);
     let back = site.container(&[site.endpoint("back", "back", &back, 0, &["10.77.1.2/24", "fd77:0:0:1::2/64"])]);
     let vault = site.container(&[site.endpoint("vault", "vault", &vault, 0, &["10.77.2.2/24"])]);
+    let plain = site.container(&[site.endpoint("plain", "plain", &plain, 0, &["10.77.3.2/24"])]);
     let published = |container: &str, port: &str, target: &str| PublishedPort {
         container: name(container),
         port: port.parse().expect("a port"),
@@ -73,12 +85,9 @@ fn town(site: &Site) -> Town {
     .into_iter()
     .flatten()
     .collect();
-    for (path, name) in [(&web, "web"), (&db, "db"), (&back, "back"), (&vault, "vault"), (&lan, "lan")] {
-        serve(Some(path), name, 80);
-    }
     let firewall = Firewall { networks, ports };
     site.wait(site.networks.apply_firewall(&firewall)).expect("applied");
-    Town { lan, web, db, back, vault, firewall }
+    Town { lan, web, db, back, vault, plain, firewall }
 }
 
 #[track_caller]
@@ -101,6 +110,7 @@ fn is_cut_off(netns: Option<&PathBuf>, server: &str, port: u16) {
 fn published_ports_are_reached_from_everywhere() {
     on_site(|site| {
         let town = town(site);
+        town.serve();
         // The host itself; containers answer its bridge.
         reaches(None, "127.0.0.1", 8080, "web sees 10.77.0.1");
         reaches(None, "127.0.0.1", 5432, "db sees 10.77.0.1");
@@ -133,7 +143,7 @@ fn published_ports_are_reached_from_everywhere() {
 fn what_is_not_published_is_cut_off() {
     on_site(|site| {
         let town = town(site);
-        serve(None, "the host", 22);
+        town.serve();
         // Within a network nothing is in the way.
         reaches(Some(&town.db), "10.77.0.2", 80, "web sees 10.77.0.3");
         // One network to another, and outside to a container's own address although it knows the way.
@@ -144,20 +154,6 @@ fn what_is_not_published_is_cut_off() {
         // A port of loopback, from outside and from a container.
         is_cut_off(Some(&town.lan), "192.168.9.1", 5432);
         is_cut_off(Some(&town.back), "192.168.9.1", 5432);
-        // Someone who sends packets for 127.0.0.1 to the host's hardware address, as only a hand-made route does.
-        for (path, gateway, interface) in [(&town.lan, "192.168.9.1", "ens34-peer"), (&town.back, "10.77.1.1", "eth0")]
-        {
-            for command in [
-                "ip route del table local 127.0.0.1",
-                "ip route del table local 127.0.0.0/8",
-                &format!("ip route add 127.0.0.1 via {gateway}"),
-                &format!("busybox sysctl -w net.ipv4.conf.{interface}.route_localnet=1"),
-            ] {
-                run_in(path, &command.split(' ').collect::<Vec<_>>()).expect_code(0);
-            }
-            is_cut_off(Some(path), "127.0.0.1", 5432);
-            is_cut_off(Some(path), "127.0.0.1", 22);
-        }
         // Out with NAT, and neither out of nor into an internal network.
         reaches(Some(&town.web), "192.168.9.2", 80, "lan sees 192.168.9.1");
         reaches(Some(&town.web), "fd09::2", 80, "lan sees fd09::1");
@@ -165,6 +161,41 @@ fn what_is_not_published_is_cut_off() {
         is_cut_off(Some(&town.vault), "192.168.9.1", 8080);
         is_cut_off(Some(&town.lan), "192.168.9.1", 7070);
         is_cut_off(Some(&town.web), "10.77.0.1", 7070);
+        // A network without NAT is routed to and from outside, and still not to other networks.
+        reaches(Some(&town.plain), "192.168.9.2", 80, "lan sees 10.77.3.2");
+        reaches(Some(&town.lan), "10.77.3.2", 80, "plain sees 192.168.9.2");
+        is_cut_off(Some(&town.web), "10.77.3.2", 80);
+        is_cut_off(Some(&town.plain), "10.77.0.2", 80);
+    });
+}
+
+#[test]
+fn nothing_gets_through_even_without_an_answer() {
+    on_site(|site| {
+        let town = town(site);
+        let arrives = |from: &PathBuf, to: (&str, u16), at: Option<&PathBuf>, port: u16| {
+            packets::arrives(Some(from), to, at.map(PathBuf::as_path), port)
+        };
+        assert!(arrives(&town.lan, ("10.77.3.2", 99), Some(&town.plain), 99), "what may arrive does not");
+        assert!(!arrives(&town.vault, ("192.168.9.2", 99), Some(&town.lan), 99), "out of an internal network");
+        assert!(!arrives(&town.vault, ("10.77.3.2", 99), Some(&town.plain), 99), "out of an internal network");
+        assert!(!arrives(&town.lan, ("10.77.2.2", 99), Some(&town.vault), 99), "into an internal network");
+        assert!(!arrives(&town.lan, ("192.168.9.1", 7070), Some(&town.vault), 80), "into an internal network");
+        assert!(!arrives(&town.web, ("10.77.3.2", 99), Some(&town.plain), 99), "from one network to another");
+        assert!(!arrives(&town.plain, ("10.77.0.2", 99), Some(&town.web), 99), "from one network to another");
+
+        // Someone who sends packets for 127.0.0.1 to the host's hardware address, as only a hand-made route does.
+        for (path, gateway) in [(&town.lan, "192.168.9.1"), (&town.back, "10.77.1.1")] {
+            for command in [
+                "ip route del table local 127.0.0.1",
+                "ip route del table local 127.0.0.0/8",
+                &format!("ip route add 127.0.0.1 via {gateway}"),
+            ] {
+                run_in(path, &command.split(' ').collect::<Vec<_>>()).expect_code(0);
+            }
+            assert!(!arrives(path, ("127.0.0.1", 5432), Some(&town.db), 80), "a port of loopback, from {path:?}");
+            assert!(!arrives(path, ("127.0.0.1", 99), None, 99), "the host's own loopback, from {path:?}");
+        }
     });
 }
 
@@ -184,11 +215,12 @@ fn the_table_is_read_back_as_it_was_written() {
             ("10.77.0.0/24", "ek-shop"),
             ("10.77.1.0/24", "ek-back"),
             ("10.77.2.0/24", "ek-vault"),
+            ("10.77.3.0/24", "ek-plain"),
             ("fd77::/64", "ek-shop"),
             ("fd77:0:0:1::/64", "ek-back"),
         ];
         let expected = ObservedFirewall {
-            bridges: ["ek-back", "ek-shop", "ek-vault"].map(str::to_owned).into(),
+            bridges: ["ek-back", "ek-plain", "ek-shop", "ek-vault"].map(str::to_owned).into(),
             subnets: homes.map(|(subnet, bridge)| (super::net(subnet), bridge.to_owned())).into(),
             nat: subnets.map(super::net).into(),
             internal: ["ek-vault".to_owned()].into(),
@@ -209,6 +241,7 @@ fn the_table_is_read_back_as_it_was_written() {
 fn damage_to_the_table_is_seen_and_repaired() {
     on_site(|site| {
         let town = town(site);
+        town.serve();
         let whole = observed(site);
         let table = site.sandbox.instance().as_str().to_owned();
         // What is to be seen of each, as a part of what is observed in words.
@@ -216,6 +249,7 @@ fn damage_to_the_table_is_seen_and_repaired() {
             ("delete element inet T published4 { tcp . 8080 }", ""),
             ("delete element inet T bridges { \"ek-back\" }", "set within has ek-back, which is not in set bridges"),
             ("delete element inet T within { \"ek-back\" . \"ek-back\" }", "set within lacks ek-back"),
+            ("delete element inet T home4 { 10.77.3.0/24 . \"ek-plain\" }", ""),
             ("delete element inet T internal { \"ek-vault\" }", ""),
             ("delete element inet T nat4 { 10.77.0.0/24 }", ""),
             ("delete element inet T home4 { 10.77.2.0/24 . \"ek-vault\" }", ""),
