@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use evenkeel_host::image::Progress;
 use evenkeel_host::{Applier, ApplyError, ContainerPlan, error_chain};
 use evenkeel_plan::{
-    Action, Desired, HealthState, Key, Kind, Name, Observed, ObservedImage, Options, Outcome, Plan, Remedy, Report,
-    RunState, Sight, Why, plan,
+    Action, Desired, Drift, HealthState, Key, Kind, Name, Observed, ObservedImage, Options, Outcome, Plan, Remedy,
+    Report, RunState, Sight, Step, Why, plan,
 };
 use evenkeel_schema::Condition;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,22 @@ pub trait Events: Send + Sync {
     fn progress(&self) -> &dyn Progress;
 }
 
+/// How a pass is made.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    pub options: Options,
+    pub patience: Patience,
+    /// Objects that are not tried in this pass, with what came of them last.
+    pub resting: BTreeMap<Key, Outcome>,
+}
+
+impl Manner {
+    /// Everything is tried and waited for: a person asked.
+    pub fn asked(options: Options) -> Self {
+        Manner { options, patience: Patience::Whole, resting: BTreeMap::new() }
+    }
+}
+
 /// What is being done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,12 +74,11 @@ impl LockedSession {
     pub async fn apply(
         &self,
         desired: &Desired,
-        options: &Options,
-        patience: Patience,
+        manner: &Manner,
         events: Arc<dyn Events>,
     ) -> Result<Report, SessionError> {
         let observed = self.observer().observe(desired, &self.known()?).await;
-        let plan = plan(desired, &observed, options);
+        let plan = plan(desired, &observed, &manner.options);
         events.planned(&plan);
         let mut report = Report {
             source: desired.source.clone(),
@@ -81,7 +96,7 @@ impl LockedSession {
         if !report.plan.has_work() {
             return Ok(report);
         }
-        let pass = Arc::new(Pass::new(self, desired, &observed, report.plan.clone(), patience, events));
+        let pass = Arc::new(Pass::new(self, desired, &observed, report.plan.clone(), manner, events));
         pass.record_intents()?;
         let deleted = pass.delete().await;
         if report.plan.firewall_differs
@@ -107,6 +122,7 @@ struct Pass {
     images: Mutex<BTreeMap<Name, ObservedImage>>,
     fetches: Arc<Fetches>,
     patience: Patience,
+    resting: BTreeMap<Key, Outcome>,
     events: Arc<dyn Events>,
 }
 
@@ -116,7 +132,7 @@ impl Pass {
         desired: &Desired,
         observed: &Observed,
         plan: Plan,
-        patience: Patience,
+        manner: &Manner,
         events: Arc<dyn Events>,
     ) -> Pass {
         let found = observed.images.iter().filter_map(|(name, sight)| Some((name.clone(), sight.found()?.clone())));
@@ -125,11 +141,17 @@ impl Pass {
             ledger: Arc::clone(&session.ledger),
             desired: desired.clone(),
             last_applied: session.known().map(|known| known.last_applied).unwrap_or_default(),
-            actions: plan.steps.iter().map(|step| (step.key.clone(), step.action.clone())).collect(),
+            actions: plan
+                .steps
+                .iter()
+                .filter(|step| !manner.resting.contains_key(&step.key))
+                .map(|step| (step.key.clone(), step.action.clone()))
+                .collect(),
             plan,
             images: Mutex::new(found.collect()),
             fetches: Arc::clone(&session.fetches),
-            patience,
+            patience: manner.patience,
+            resting: manner.resting.clone(),
             events,
         }
     }
@@ -273,11 +295,17 @@ impl Pass {
     async fn make(pass: &Arc<Self>, deleted: BTreeMap<Key, Outcome>) -> BTreeMap<Key, Outcome> {
         let mut graph = BTreeMap::new();
         let mut outcomes = deleted;
+        let has_work = |step: &&Step| !matches!(step.action, Action::Keep | Action::Hold(_));
+        for step in pass.plan.steps.iter().filter(has_work) {
+            if let Some(outcome) = pass.resting.get(&step.key) {
+                outcomes.insert(step.key.clone(), outcome.clone());
+            }
+        }
         for step in &pass.plan.steps {
             let makes = matches!(step.action, Action::Create | Action::Update(_) | Action::Replace(_));
             let gone = matches!(outcomes.get(&step.key), None | Some(Outcome::Applied));
             // A replacement whose deletion failed keeps that outcome.
-            if makes && gone {
+            if makes && gone && !pass.resting.contains_key(&step.key) {
                 graph.insert(step.key.clone(), step.after.clone());
             }
         }
@@ -354,11 +382,18 @@ impl Pass {
         let hosts = self.plan.hosts.of(name);
         let endpoints = self.plan.endpoints.get(name).map(Vec::as_slice).unwrap_or_default();
         let plan = ContainerPlan { name, spec: &object.spec, image: &image, endpoints, hosts: &hosts };
-        let live = |drifts: &[evenkeel_plan::Drift]| drifts.iter().all(|drift| drift.remedy == Remedy::Live);
-        Ok(match self.actions.get(key) {
-            Some(Action::Update(drifts)) if live(drifts) => self.applier.update_container(&plan).await,
-            Some(Action::Update(_)) => self.applier.restart_container(&plan).await,
-            _ => self.applier.start_container(&plan).await,
+        let drifts = match self.actions.get(key) {
+            Some(Action::Update(drifts)) => drifts.as_slice(),
+            _ => return Ok(self.applier.start_container(&plan).await),
+        };
+        let only = |fits: fn(&Drift) -> bool| drifts.iter().all(fits);
+        Ok(if only(|drift| drift.remedy == Remedy::Live) {
+            self.applier.update_container(&plan).await
+        } else if only(|drift| drift.remedy == Remedy::Live || drift.field == "state") {
+            // It only does not run. Whoever started it in the meantime is not undone by a stop.
+            self.applier.start_container(&plan).await
+        } else {
+            self.applier.restart_container(&plan).await
         })
     }
 
@@ -410,7 +445,7 @@ fn word(condition: Condition) -> &'static str {
 fn condition_met(sight: &Sight<evenkeel_plan::ObservedContainer>, condition: Condition) -> Result<bool, String> {
     let Some(container) = sight.found() else { return Ok(false) };
     match (condition, &container.state) {
-        (_, RunState::Failed { message }) => Err(message.clone()),
+        (_, RunState::Failed { message, next_start_at: None }) => Err(message.clone()),
         (Condition::Started, RunState::Running { .. }) => Ok(true),
         (Condition::Healthy, RunState::Running { health: HealthState::Healthy, .. }) => Ok(true),
         (Condition::Healthy, RunState::Running { health: HealthState::Unhealthy, .. }) => {

@@ -168,6 +168,9 @@ pub struct ObservedContainer {
 pub enum RunState {
     /// Made and never started.
     Created,
+    /// Its shim is at work on it: about to start it, or to say how it ended. Look again.
+    #[serde(rename_all = "camelCase")]
+    Starting { restarts: u32 },
     #[serde(rename_all = "camelCase")]
     Running { pid: u32, started_at: String, restarts: u32, health: HealthState },
     /// Ended, and its shim waits to start it again.
@@ -176,9 +179,9 @@ pub enum RunState {
     /// Ended, and nothing starts it again by itself.
     #[serde(rename_all = "camelCase")]
     Exited { exit: Exit, restarts: u32 },
-    /// The runtime could not start it.
+    /// The runtime could not start it; where a time is given, its shim tries again then.
     #[serde(rename_all = "camelCase")]
-    Failed { message: String },
+    Failed { message: String, next_start_at: Option<String> },
 }
 
 /// What the health probe says.

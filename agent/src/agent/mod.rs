@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::fetch::Patience;
-use crate::reconcile::Events;
+use crate::reconcile::{Events, Manner};
 use crate::report::{self, Clock};
 use crate::session::{LockedSession, SessionError};
 use crate::source::{self, Intent};
@@ -87,10 +87,8 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
     tokio::spawn(requests::serve(listener, sender));
     agent.pass(true, None).await;
     systemd::ready(agent.status_line());
-    let mut pace = Pace::new();
     let mut next_resync = Instant::now() + agent.options.resync;
     loop {
-        pace.after(&agent.last_work);
         let reload = tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -98,8 +96,9 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
             () = manifests.changed(QUIET, SETTLED) => true,
             () = tokio::time::sleep_until(next_resync.into()) => true,
             () = fetches.ended() => false,
-            () = statuses.changed(BURST, BURST) => { pace.wait().await; false }
-            hint = hints.recv() => { gather(hint, &mut hints).await; pace.wait().await; false }
+            () = statuses.changed(BURST, BURST) => false,
+            () = rested(agent.pace.next(Instant::now())) => false,
+            hint = hints.recv() => { gather(hint, &mut hints).await; false }
             request = incoming.recv() => {
                 agent.answer(request).await;
                 continue;
@@ -116,6 +115,14 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
     let _ = std::fs::remove_file(paths.agent_socket());
     tracing::info!("ending; containers and networks go on");
     Ok(())
+}
+
+/// Waits until an object may be tried again.
+async fn rested(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Takes in the rest of a burst of hints.
@@ -141,8 +148,8 @@ struct Agent {
     quiet: Arc<dyn Events>,
     intent: Option<Intent>,
     status: AgentStatus,
-    /// What the last pass found to do, to tell a repair that does not last.
-    last_work: Vec<String>,
+    /// What is not to be tried again at once.
+    pace: Pace,
     /// Lines already logged, so that what lasts is said once.
     said: std::collections::BTreeSet<String>,
 }
@@ -155,7 +162,7 @@ impl Agent {
             started_at: Clock::now().timestamp(),
             last_pass: None,
         };
-        Agent { session, options, quiet, intent: None, status, last_work: Vec::new(), said: Default::default() }
+        Agent { session, options, quiet, intent: None, status, pace: Pace::default(), said: Default::default() }
     }
 
     fn status_line(&self) -> String {
@@ -208,24 +215,33 @@ impl Agent {
             let (path, ledger) = (self.options.manifests.clone(), Arc::clone(&self.session.ledger));
             let read = move || source::read(&path, Some(&ledger), allow_empty);
             match tokio::task::spawn_blocking(read).await {
-                Ok(Ok(intent)) => self.intent = Some(intent),
+                Ok(Ok(intent)) => {
+                    if self.intent.as_ref().is_none_or(|earlier| earlier.desired != intent.desired) {
+                        self.pace.start_over();
+                    }
+                    self.intent = Some(intent);
+                }
                 Ok(Err(error)) => self.say(error_chain(&error)),
                 Err(error) => self.say(format!("the manifests could not be read: {error}")),
             }
         }
         let intent = self.intent.as_ref()?;
         let asked = request.as_ref().map(|(request, _)| *request);
+        if asked.is_some() {
+            self.pace.start_over();
+        }
         let options = Options {
             allow_data_loss: asked.is_some_and(|request| request.allow_data_loss),
             prune: !asked.is_some_and(|request| request.no_prune),
         };
         // A person who asked waits for the result; the agent by itself has the next repair to think of.
-        let patience = if request.is_some() { Patience::Whole } else { PATIENCE };
+        let patience = if asked.is_some() { Patience::Whole } else { PATIENCE };
+        let manner = Manner { options, patience, resting: self.pace.resting(started) };
         let events: Arc<dyn Events> = match request {
             Some((_, relay)) => Arc::new(relay),
             None => Arc::clone(&self.quiet),
         };
-        let result = self.session.apply(&intent.desired, &options, patience, events).await;
+        let result = self.session.apply(&intent.desired, &manner, events).await;
         let (errors, whole) = (intent.errors(), intent.distrust.is_none());
         match result {
             Ok(mut report) => {
@@ -243,8 +259,8 @@ impl Agent {
 
     /// Remembers and logs what came of a pass.
     fn note(&mut self, report: &Report, took: Duration) {
+        self.pace.after(&report.outcomes, Instant::now());
         let mut lines: Vec<String> = report.problems.clone();
-        self.last_work.clear();
         for step in &report.plan.steps {
             if let Action::Hold(why) = &step.action
                 && *why != Why::Kept
@@ -253,15 +269,14 @@ impl Agent {
                 lines.push(format!("{}: held: {reason}", step.key));
             }
             let Some(outcome) = report.outcomes.get(&step.key) else { continue };
-            self.last_work.push(step.key.to_string());
             match outcome {
                 Outcome::Applied => tracing::info!("{}: {}", step.key, repaired(&step.action)),
                 Outcome::Failed { error } => lines.push(format!("{}: {error}", step.key)),
+                Outcome::Blocked { by } if *by == step.key => lines.push(format!("{}: is being fetched", step.key)),
                 Outcome::Blocked { by } => lines.push(format!("{}: waits for {by}", step.key)),
             }
         }
         if report.plan.firewall_differs {
-            self.last_work.push("firewall".to_owned());
             tracing::info!("firewall: table replaced");
         }
         // What lasts is said once, and again only after it was gone.

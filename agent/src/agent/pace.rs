@@ -1,48 +1,70 @@
-//! How soon the agent looks again after work that an event triggered.
+//! How soon the agent tries an object again.
 //!
-//! A repair causes events itself, and one that fails or does not last would otherwise be tried in a loop. The first
-//! few passes follow at once, so that a repair takes milliseconds; the same work again and again waits longer each time.
+//! A repair causes events itself, and one that fails or does not last would otherwise be tried in a loop. Each object is
+//! paced by itself, so that one that cannot be repaired never delays the repair of another: it rests, longer each
+//! time, until it is found in sync, its manifest changes, or a person asks.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-/// Passes with the same work that follow at once.
+use evenkeel_plan::{Key, Outcome};
+
+/// Repairs in a row that follow at once, though the one before did not last.
 const FREE: u32 = 3;
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const FIRST_REST: Duration = Duration::from_millis(500);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// Counts passes with the same work.
+/// What is known of the objects that needed work in the last pass.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    work: Vec<String>,
-    repeats: u32,
+    tries: BTreeMap<Key, Try>,
+}
+
+#[derive(Debug)]
+struct Try {
+    count: u32,
+    not_before: Instant,
+    outcome: Outcome,
 }
 
 impl Pace {
-    pub(super) fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes note of what the last pass had to do; nothing at all starts the count over.
-    pub(super) fn after(&mut self, work: &[String]) {
-        if work.is_empty() {
-            *self = Self::default();
-        } else if *work == *self.work {
-            self.repeats = self.repeats.saturating_add(1);
-        } else {
-            *self = Pace { work: work.to_vec(), repeats: 1 };
+    /// Takes note of what came of a pass. An object that is not among the outcomes is in sync: its count starts over.
+    pub(super) fn after(&mut self, outcomes: &BTreeMap<Key, Outcome>, now: Instant) {
+        self.tries.retain(|key, _| outcomes.contains_key(key));
+        for (key, outcome) in outcomes {
+            let earlier = self.tries.get(key);
+            if earlier.is_some_and(|earlier| earlier.not_before > now) || matches!(outcome, Outcome::Blocked { .. }) {
+                continue;
+            }
+            let count = earlier.map_or(0, |earlier| earlier.count).saturating_add(1);
+            let not_before = now + rest(count, outcome);
+            self.tries.insert(key.clone(), Try { count, not_before, outcome: outcome.clone() });
         }
     }
 
-    /// Gives the time to let pass before the next look.
-    pub(super) fn delay(&self) -> Duration {
-        match self.repeats.checked_sub(FREE + 1) {
-            None => Duration::ZERO,
-            Some(doublings) => FIRST_WAIT.saturating_mul(1 << doublings.min(16)).min(LONGEST_WAIT),
-        }
+    /// Lists the objects that are not to be tried now, with what came of them last.
+    pub(super) fn resting(&self, now: Instant) -> BTreeMap<Key, Outcome> {
+        let resting = self.tries.iter().filter(|(_, one)| one.not_before > now);
+        resting.map(|(key, one)| (key.clone(), one.outcome.clone())).collect()
     }
 
-    pub(super) async fn wait(&self) {
-        tokio::time::sleep(self.delay()).await;
+    /// Gives the time at which the first of them may be tried again.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        self.tries.values().map(|one| one.not_before).filter(|at| *at > now).min()
+    }
+
+    /// Lets everything be tried at once: the manifests changed, or a person asks.
+    pub(super) fn start_over(&mut self) {
+        self.tries.clear();
+    }
+}
+
+/// Gives the time that an object rests after so many tries in a row.
+fn rest(count: u32, outcome: &Outcome) -> Duration {
+    let free = if *outcome == Outcome::Applied { FREE } else { 0 };
+    match count.checked_sub(free + 1) {
+        None => Duration::ZERO,
+        Some(doublings) => FIRST_REST.saturating_mul(1 << doublings.min(16)).min(LONGEST_REST),
     }
 }
 
@@ -50,25 +72,44 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn outcomes(items: &[(&str, Outcome)]) -> BTreeMap<Key, Outcome> {
+        items.iter().map(|(key, outcome)| (key.parse().expect("a key"), outcome.clone())).collect()
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed { error: "no such parent".to_owned() }
+    }
+
     #[test]
-    fn repeated_work_waits_longer_and_success_starts_over() {
-        let mut pace = Pace::new();
-        let work = vec!["network/n".to_owned()];
-        let delays: Vec<u128> = (0..6)
-            .map(|_| {
-                pace.after(&work);
-                pace.delay().as_millis()
-            })
-            .collect();
-        assert_eq!(delays, [0, 0, 0, 500, 1000, 2000]);
-        for _ in 0..40 {
-            pace.after(&work);
+    fn a_failure_rests_longer_each_time_and_others_do_not() {
+        let mut pace = Pace::default();
+        let mut now = Instant::now();
+        let mut rests = Vec::new();
+        for _ in 0..10 {
+            pace.after(&outcomes(&[("network/n", failed()), ("volume/v", Outcome::Applied)]), now);
+            assert!(pace.resting(now).contains_key(&"network/n".parse().expect("a key")));
+            let next = pace.next(now).expect("a next try");
+            rests.push((next - now).as_millis());
+            now = next;
+            pace.after(&outcomes(&[("network/n", failed())]), now - Duration::from_millis(1));
         }
-        assert_eq!(pace.delay(), LONGEST_WAIT);
-        pace.after(&["volume/v".to_owned()]);
-        assert_eq!(pace.delay(), Duration::ZERO);
-        pace.after(&work);
-        pace.after(&[]);
-        assert_eq!(pace.delay(), Duration::ZERO);
+        assert_eq!(rests, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000]);
+    }
+
+    #[test]
+    fn a_repair_that_does_not_last_is_free_a_few_times_then_rests() {
+        let mut pace = Pace::default();
+        let now = Instant::now();
+        let again = outcomes(&[("network/n", Outcome::Applied)]);
+        for _ in 0..3 {
+            pace.after(&again, now);
+            assert!(pace.resting(now).is_empty());
+        }
+        pace.after(&again, now);
+        assert_eq!(pace.resting(now), again);
+        // Seen in sync: the next damage is repaired at once.
+        pace.after(&BTreeMap::new(), now);
+        pace.after(&again, now);
+        assert!(pace.resting(now).is_empty());
     }
 }

@@ -14,9 +14,9 @@ use super::output::show;
 use super::plan::{Allow, plan};
 use super::{Failure, existing, runtime, style, validate};
 use crate::agent::control::{self, Answer, Request};
-use crate::fetch::Patience;
 use crate::lock::RootLock;
 use crate::reconcile::Events;
+use crate::reconcile::Manner;
 use crate::report::summary;
 use crate::session::{LockedSession, Session};
 use crate::settings::{Format, Settings};
@@ -79,7 +79,7 @@ pub async fn run(arguments: &ApplyArgs, settings: &Settings) -> Result<u8, Failu
             validate::show_problems(&intent.problems, settings)?;
             let options = arguments.allow.options();
             let told = Arc::clone(&events) as Arc<dyn Events>;
-            let mut report = session.apply(&intent.desired, &options, Patience::Whole, told).await?;
+            let mut report = session.apply(&intent.desired, &Manner::asked(options), told).await?;
             report.complete &= intent.distrust.is_none();
             report.problems.extend(intent.errors());
             (report, intent.problems)

@@ -119,7 +119,9 @@ fn container_row(name: &Name, container: &ObservedContainer, observed: &Observed
         .flat_map(|interface| interface.addresses.iter().map(|address| address.addr().to_string()));
     let (restarts, started_at, pid) = match &container.state {
         RunState::Running { pid, started_at, restarts, .. } => (*restarts, Some(started_at.clone()), Some(*pid)),
-        RunState::Backoff { restarts, .. } | RunState::Exited { restarts, .. } => (*restarts, None, None),
+        RunState::Starting { restarts } | RunState::Backoff { restarts, .. } | RunState::Exited { restarts, .. } => {
+            (*restarts, None, None)
+        }
         RunState::Created | RunState::Failed { .. } => (0, None, None),
     };
     ContainerRow {
@@ -139,6 +141,7 @@ fn container_row(name: &Name, container: &ObservedContainer, observed: &Observed
 pub fn phase_words(container: &ObservedContainer, clock: Clock) -> String {
     match &container.state {
         RunState::Created => "created".to_owned(),
+        RunState::Starting { .. } => "starting".to_owned(),
         RunState::Running { health, .. } => match health {
             HealthState::None => "running".to_owned(),
             HealthState::Starting => "running (health: starting)".to_owned(),
@@ -153,7 +156,7 @@ pub fn phase_words(container: &ObservedContainer, clock: Clock) -> String {
             Some(ago) => format!("{} {ago} ago", exit_words(exit)),
             None => exit_words(exit),
         },
-        RunState::Failed { message } => format!("failed to start: {message}"),
+        RunState::Failed { message, .. } => format!("failed to start: {message}"),
     }
 }
 

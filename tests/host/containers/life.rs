@@ -53,7 +53,7 @@ fn a_missing_command_fails_with_its_name(site: &Site) {
     let error = words(&site.wait(site.containers.start(&name("web"))).expect_err("no such command"));
     assert!(error.contains("\"/bin/nope\"") && error.contains("no such file"), "{error}");
     match site.observe("web").state {
-        RunState::Failed { message } => assert!(message.contains("/bin/nope"), "{message}"),
+        RunState::Failed { message, .. } => assert!(message.contains("/bin/nope"), "{message}"),
         other => panic!("{other:?}"),
     }
     site.create("plain", &spec("command: [nope]\nrestart: {policy: never}\n")).expect("create");

@@ -147,16 +147,20 @@ impl Shared {
 fn run_state(status: Status, shim_alive: bool) -> RunState {
     let Status { phase, restarts, health, .. } = status;
     match phase {
+        Phase::Starting if shim_alive => RunState::Starting { restarts },
         Phase::Created | Phase::Starting => RunState::Created,
         Phase::Running { pid, start_time: started, started_at } => match start_time(pid) == Some(started) {
             true => RunState::Running { pid, started_at, restarts, health: health_state(health) },
+            false if shim_alive => RunState::Starting { restarts },
             false => RunState::Exited { exit: unknown_exit(), restarts },
         },
         Phase::Backoff { exit, next_start_at } if shim_alive => {
             RunState::Backoff { exit: exit_of(exit), restarts, next_start_at }
         }
         Phase::Backoff { exit, .. } | Phase::Exited { exit } => RunState::Exited { exit: exit_of(exit), restarts },
-        Phase::Failed { message, .. } => RunState::Failed { message },
+        Phase::Failed { message, next_start_at } => {
+            RunState::Failed { message, next_start_at: next_start_at.filter(|_| shim_alive) }
+        }
     }
 }
 

@@ -20,9 +20,10 @@ pub(crate) enum Life {
 /// Judges a state by the restart policy.
 pub(crate) fn judge(spec: &ContainerSpec, state: &RunState) -> Life {
     match state {
-        RunState::Running { .. } | RunState::Backoff { .. } => Life::Going,
+        RunState::Running { .. } | RunState::Starting { .. } | RunState::Backoff { .. } => Life::Going,
+        RunState::Failed { next_start_at: Some(_), .. } => Life::Going,
         RunState::Created => Life::Down("made, never started".to_owned()),
-        RunState::Failed { message } => Life::Down(format!("could not be started: {message}")),
+        RunState::Failed { message, .. } => Life::Down(format!("could not be started: {message}")),
         RunState::Exited { exit, restarts } => match spec.restart.policy {
             RestartPolicy::Never => Life::Done,
             RestartPolicy::OnFailure if exit.code == 0 && !exit.daemonized => Life::Done,
@@ -40,6 +41,10 @@ pub(crate) fn unsettled(spec: &ContainerSpec, state: &RunState) -> Option<Why> {
         RunState::Backoff { exit, restarts, next_start_at } => {
             let message = format!("{}; restart {} is due at {next_start_at}", describe(exit), restarts + 1);
             Some(Why::Restarting { message })
+        }
+        RunState::Starting { .. } => Some(Why::Restarting { message: "its shim is starting it".to_owned() }),
+        RunState::Failed { message, next_start_at: Some(at) } => {
+            Some(Why::Restarting { message: format!("could not be started: {message}; the next try is due at {at}") })
         }
         RunState::Exited { exit, restarts } if spec.restart.policy != RestartPolicy::Never => {
             let failed = exit.code != 0 || spec.restart.policy != RestartPolicy::OnFailure;
