@@ -272,13 +272,7 @@ impl Pass {
         let applier = &self.applier;
         let deleted = match key.kind {
             Kind::Container => applier.remove_container(&key.name).await,
-            Kind::Network => {
-                match self.last_applied.networks.get(&key.name).or_else(|| self.desired.networks.get(&key.name)) {
-                    Some(object) => applier.remove_network(&key.name, &object.spec).await,
-                    // Never applied, so never made.
-                    None => Ok(()),
-                }
-            }
+            Kind::Network => applier.remove_network(&key.name).await,
             // A volume that is replaced loses its data; only a confirmed plan says so.
             Kind::Volume => applier.remove_volume(&key.name).await,
             Kind::Image => applier.remove_image(&key.name).await,

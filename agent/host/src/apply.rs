@@ -90,8 +90,8 @@ impl Applier {
         Ok(self.observer.networks.ensure(name, spec).await?)
     }
 
-    pub async fn remove_network(&self, name: &Name, spec: &NetworkSpec) -> Result<(), ApplyError> {
-        Ok(self.observer.networks.remove(name, spec).await?)
+    pub async fn remove_network(&self, name: &Name) -> Result<(), ApplyError> {
+        Ok(self.observer.networks.remove(name).await?)
     }
 
     pub async fn apply_firewall(&self, firewall: &Firewall) -> Result<(), ApplyError> {

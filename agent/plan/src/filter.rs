@@ -182,6 +182,11 @@ impl Filter {
         unknown.extend(cut_off.map(|bridge| format!("cut off {bridge}")));
         let others = kernel.bridges.iter().filter(|bridge| !bridges.contains(bridge));
         unknown.extend(others.map(|bridge| format!("bridge {bridge}")));
+        let strays = kernel.subnets.iter().filter(|(subnet, bridge)| {
+            let wanted = networks.iter().any(|one| one.bridge == *bridge && one.subnets.contains(subnet));
+            !wanted && !accounts_for(&before, subnet, bridge)
+        });
+        unknown.extend(strays.map(|(subnet, bridge)| format!("{subnet} of {bridge}")));
         unknown
     }
 
@@ -306,6 +311,11 @@ fn lingering_networks(desired: &Desired, observed: &Observed, options: &Options)
 
 fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> + '_ {
     endpoint.addresses.iter().map(IpNet::addr)
+}
+
+/// Tells whether a link of before accounts for a subnet of its bridge.
+fn accounts_for(before: &[&ObservedLink], subnet: &IpNet, bridge: &str) -> bool {
+    before.iter().any(|link| link.name == bridge && link.addresses.iter().any(|address| address.trunc() == *subnet))
 }
 
 /// Compares one network's part of the table.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::decide::Resource;
 use crate::{
     Differences, Drift, Key, Observed, ObservedLink, ObservedNetwork, Remedy, Sight, Why, bridge_addresses,
-    bridge_link, shim_address, shim_link, shim_routes,
+    bridge_link, network_mac, shim_address, shim_link, shim_routes,
 };
 
 /// One desired network.
@@ -28,9 +28,22 @@ pub(crate) struct Network<'a> {
 pub(crate) fn sight<'a>(observed: &'a Observed, name: &Name) -> &'a Sight<ObservedNetwork> {
     match observed.networks.get(name) {
         None => &Sight::Absent,
-        Some(Sight::Found { observed, owned: false }) if observed.link.is_none() => &Sight::Absent,
+        Some(sight @ Sight::Found { observed: network, owned: false }) => match &network.link {
+            Some(link) if !is_anothers(observed, name, &link.name) => sight,
+            _ => &Sight::Absent,
+        },
         Some(sight) => sight,
     }
+}
+
+/// Tells whether a link is that of another network of ours, which has to give it up first.
+fn is_anothers(observed: &Observed, name: &Name, link: &str) -> bool {
+    observed.networks.iter().any(|(other, sight)| match sight {
+        Sight::Found { observed, owned: true } if other != name => {
+            observed.link.as_ref().is_some_and(|found| found.name == link)
+        }
+        _ => false,
+    })
 }
 
 impl Network<'_> {
@@ -43,6 +56,13 @@ impl Network<'_> {
         match self.spec().driver {
             Driver::Bridge => Some(bridge_link(self.name, self.spec())),
             Driver::Macvlan => shim_link(self.name, self.spec()),
+        }
+    }
+
+    /// Compares the hardware address, which is derived so that neighbours need not learn a new one after a repair.
+    fn mac(&self, field: &str, link: &ObservedLink, differences: &mut Differences) {
+        if let Some(mac) = &link.mac {
+            differences.field(field, &network_mac(&self.observed.instance, self.name), mac, Remedy::Live);
         }
     }
 
@@ -72,6 +92,7 @@ impl Network<'_> {
             Some(link) => {
                 differences.field("bridge", &name, &link.name, Remedy::Replace);
                 up("link.up", link, differences);
+                self.mac("link.mac", link, differences);
                 mtu(spec, link, differences);
                 differences.members("addresses", &bridge_addresses(spec), &link.addresses, Remedy::Live);
             }
@@ -115,6 +136,7 @@ impl Network<'_> {
             differences.field("shim.mode", &"bridge", &mode.as_str(), Remedy::Replace);
         }
         up("shim.up", link, differences);
+        self.mac("shim.mac", link, differences);
         mtu(spec, link, differences);
         differences.members("shim.address", &shim_address(spec), &link.addresses, Remedy::Live);
         let over = |routes: &BTreeSet<IpNet>| -> Vec<String> {
@@ -152,7 +174,9 @@ impl Resource for Network<'_> {
 
     fn obstacle(&self, observed: Option<&ObservedNetwork>) -> Option<Why> {
         let name = self.link_name();
-        if let Some(name) = name.filter(|name| self.observed.foreign_links.contains(name))
+        let foreign =
+            |name: &String| self.observed.foreign_links.contains(name) && !is_anothers(self.observed, self.name, name);
+        if let Some(name) = name.filter(foreign)
             && !self.policy().adopt
         {
             let message = format!("link {name} is there already and evenkeel did not make it");

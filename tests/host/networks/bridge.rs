@@ -61,6 +61,20 @@ fn a_bridge_is_described_field_by_field() {
 }
 
 #[test]
+fn a_link_that_its_manifest_renames_is_still_the_networks() {
+    on_site(|site| {
+        site.ensure("shop", &spec(SHOP));
+        let renamed = spec("{driver: bridge, bridge: br7, subnets: [{subnet: 10.77.0.0/24}]}");
+        let Sight::Found { observed, owned: true } = site.observe("shop", &renamed) else {
+            panic!("not found as ours")
+        };
+        assert_eq!(observed.link.expect("the link of before").name, "ek-shop");
+        site.wait(site.networks.remove(&name("shop"))).expect("removed by its mark");
+        assert!(!link_exists("ek-shop"));
+    });
+}
+
+#[test]
 fn damage_to_a_bridge_is_seen_and_repaired() {
     let damages = [
         "addr del 10.77.0.1/24 dev ek-shop",
@@ -183,7 +197,7 @@ fn what_something_else_made_is_refused_and_left_alone() {
         assert_eq!(site.view(&[("shop", &shop)], &[]).foreign_links, ["ek-shop".to_owned()].into());
         let error = site.wait(site.networks.ensure(&name("shop"), &shop)).expect_err("another's link");
         assert_eq!(error.to_string(), "there is a link ek-shop already that evenkeel did not make");
-        site.wait(site.networks.remove(&name("shop"), &shop)).expect("nothing to do");
+        site.wait(site.networks.remove(&name("shop"))).expect("nothing to do");
         let mut after = everything(&[]);
         // Forwarding was switched on before the link was looked at: nothing of links and routes changed.
         assert_eq!(after.len(), before.len());
@@ -203,7 +217,7 @@ fn nothing_is_left_after_removal() {
         let path = site.container(&[site.endpoint("web", "shop", &shop, 0, &["10.77.0.2/24"])]);
         for _ in 0..2 {
             site.wait(site.networks.remove_namespace(&name("web"))).expect("removed");
-            site.wait(site.networks.remove(&name("shop"), &shop)).expect("removed");
+            site.wait(site.networks.remove(&name("shop"))).expect("removed");
         }
         assert!(!path.exists() && !path.parent().expect("a directory").exists());
         assert_eq!(everything(&[]), before);

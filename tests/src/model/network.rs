@@ -1,7 +1,8 @@
 //! Networks of the model host.
 
 use evenkeel_plan::{
-    Action, Name, ObservedLink, Sight, Step, bridge_addresses, bridge_link, shim_address, shim_link, shim_routes,
+    Action, Name, ObservedLink, Sight, Step, bridge_addresses, bridge_link, network_mac, shim_address, shim_link,
+    shim_routes,
 };
 use evenkeel_schema::{Driver, NetworkSpec};
 
@@ -65,6 +66,7 @@ fn link(name: &Name, spec: &NetworkSpec, before: Option<ObservedLink>) -> Option
         },
     };
     link.up = true;
+    link.mac = Some(network_mac("evenkeel", name));
     link.mtu = spec.mtu.unwrap_or(1500);
     match spec.driver {
         Driver::Bridge => link.addresses = bridge_addresses(spec),

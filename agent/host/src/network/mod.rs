@@ -69,9 +69,9 @@ impl Networks {
         self.ensure(name, spec).await
     }
 
-    /// Removes a network's own link. One that is gone, or that is not ours, is left as it is.
-    pub async fn remove(&self, name: &Name, spec: &NetworkSpec) -> Result<(), NetworkError> {
-        own_link::remove(&self.netlink, &self.instance, name, spec).await
+    /// Removes a network's own link, by its mark. One that is gone, or that is not ours, is left as it is.
+    pub async fn remove(&self, name: &Name) -> Result<(), NetworkError> {
+        own_link::remove(&self.netlink, &self.instance, name).await
     }
 
     /// Makes and pins a container's network namespace with loopback up, or takes the one that is there.

@@ -185,11 +185,14 @@ impl Host {
 
     fn network(&self, instance: &Instance, name: &Name, spec: &NetworkSpec, owned: bool) -> Sight<ObservedNetwork> {
         let wanted_link = own_link::link_name(name, spec);
-        let link = wanted_link.as_ref().and_then(|link| self.by_name(link));
+        // By its mark first: a link whose manifest renames it, or wants none any more, is still the network's.
+        let mark = own_link::mark(instance, name);
+        let marked = self.links.iter().find(|link| link.alias.as_deref() == Some(mark.as_str()));
+        let link = marked.or_else(|| wanted_link.as_ref().and_then(|link| self.by_name(link)));
         let parent = spec.parent.as_ref().filter(|_| spec.driver == Driver::Macvlan);
         let parent = parent.and_then(|parent| self.by_name(parent.as_str()));
         let owned = match link {
-            Some(link) => link.alias.as_deref() == Some(own_link::mark(instance, name).as_str()),
+            Some(_) => marked.is_some(),
             // What was made once and lost its link, or never had one, is there as far as the ledger says.
             None if owned => true,
             None => return Sight::Absent,

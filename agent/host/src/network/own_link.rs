@@ -137,21 +137,14 @@ pub(super) async fn adopt(
     netlink.set_link(message).await.map_err(fail)
 }
 
-/// Removes the link where it bears our mark, and one that was never finished.
-pub(super) async fn remove(
-    netlink: &Netlink,
-    instance: &Instance,
-    name: &Name,
-    spec: &NetworkSpec,
-) -> Result<(), NetworkError> {
-    let mark = mark(instance, name);
-    let interim = interim_link(instance.as_str(), name);
-    for link_name in link_name(name, spec).iter().chain([&interim]) {
-        let fail = |source| NetworkError::Link { deed: "remove", link: link_name.clone(), source };
-        let Some(link) = netlink.link_by_name(link_name).await.map_err(fail)? else { continue };
-        if *link_name == interim || link.alias.as_deref() == Some(mark.as_str()) {
-            netlink.delete_link(link.index).await.map_err(fail)?;
-        }
+/// Removes every link that bears the network's mark, whatever its name, and one that was never finished.
+pub(super) async fn remove(netlink: &Netlink, instance: &Instance, name: &Name) -> Result<(), NetworkError> {
+    let (mark, interim) = (mark(instance, name), interim_link(instance.as_str(), name));
+    let links = netlink.links().await.map_err(|source| NetworkError::List { what: "links", source })?;
+    let own = |link: &&Link| link.name == interim || link.alias.as_deref() == Some(mark.as_str());
+    for link in links.iter().filter(own) {
+        let fail = |source| NetworkError::Link { deed: "remove", link: link.name.clone(), source };
+        netlink.delete_link(link.index).await.map_err(fail)?;
     }
     Ok(())
 }
