@@ -94,7 +94,7 @@ fn listener(line: &str, protocol: Protocol, state: &str) -> Option<Listener> {
 }
 
 /// Reads an address as the kernel prints it there: words of 32 bits in the machine's own order.
-fn address_of(text: &str) -> Option<IpAddr> {
+pub(super) fn address_of(text: &str) -> Option<IpAddr> {
     let word = |at: usize| Some(u32::from_str_radix(text.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
     match text.len() {
         8 => Some(IpAddr::V4(Ipv4Addr::from(word(0)?))),
