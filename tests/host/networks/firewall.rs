@@ -199,6 +199,33 @@ fn nothing_gets_through_even_without_an_answer() {
     });
 }
 
+#[test]
+fn a_client_that_keeps_sending_follows_a_udp_port_to_its_new_container() {
+    on_site(|site| {
+        let mut town = town(site);
+        town.serve();
+        // One socket throughout, so one flow as long as it is remembered.
+        let client = inside(Some(&town.lan), || std::net::UdpSocket::bind("0.0.0.0:4000").expect("a port"));
+        client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let asks = || {
+            client.send_to(b"?", "192.168.9.1:8080").expect("sent");
+            let mut buffer = [0; 64];
+            let length = client.recv(&mut buffer).expect("an answer");
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        };
+        assert_eq!(asks(), "web sees 192.168.9.2");
+        site.wait(site.networks.apply_firewall(&town.firewall)).expect("applied again");
+        assert_eq!(asks(), "web sees 192.168.9.2");
+        let move_to_db = |published: PublishedPort| match published.target.to_string().as_str() {
+            "10.77.0.2" => PublishedPort { target: "10.77.0.3".parse().expect("an address"), ..published },
+            _ => published,
+        };
+        town.firewall.ports = town.firewall.ports.into_iter().map(move_to_db).collect();
+        site.wait(site.networks.apply_firewall(&town.firewall)).expect("applied");
+        assert_eq!(asks(), "db sees 192.168.9.2");
+    });
+}
+
 fn observed(site: &Site) -> ObservedFirewall {
     match site.wait(site.networks.observe_firewall()) {
         Sight::Found { observed, owned: true } => observed,

@@ -9,6 +9,7 @@
 //! of Docker or ufw), since every table is asked. And published ports are not on `[::1]`: the kernel routes that address
 //! nowhere but to loopback, so a connection is refused there, and clients go on to `127.0.0.1`.
 
+mod flows;
 mod nft;
 mod ports;
 mod read;
@@ -26,8 +27,20 @@ pub(super) use read::Listing;
 
 impl Networks {
     /// Replaces the whole table in one transaction; an empty firewall removes it.
+    ///
+    /// UDP flows that the new table would send another way are forgotten, so that the next packet goes the new way.
     pub async fn apply_firewall(&self, firewall: &Firewall) -> Result<(), NetworkError> {
-        nft::load(render::render(self.instance.as_str(), firewall)?).await
+        nft::load(render::render(self.instance.as_str(), firewall)?).await?;
+        let local = self.netlink.addresses(None).await;
+        let local = local.map_err(|source| NetworkError::List { what: "addresses", source })?;
+        let ways = flows::Ways::of(firewall, local.iter().map(|address| address.net.addr()).collect());
+        let forgotten = tokio::task::spawn_blocking(move || flows::forget_stale(&ways)).await;
+        match forgotten.unwrap_or_else(|panic| Err(panic.into())) {
+            Ok(count) => tracing::debug!(count, "forgot UDP flows"),
+            // A kernel that cannot list its flows lets them end by themselves; the table is in force all the same.
+            Err(error) => tracing::warn!(%error, "cannot forget UDP flows that went another way"),
+        }
+        Ok(())
     }
 
     /// Reads the table as the kernel has it.

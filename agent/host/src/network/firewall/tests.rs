@@ -6,6 +6,7 @@ use evenkeel_plan::{Firewall, FirewallNetwork, ObservedFirewall, PublishedPort};
 use evenkeel_schema::{Name, PortMapping};
 use serde_json::{Value, json};
 
+use super::flows::{Flow, Ways, flow};
 use super::ports::address_of;
 use super::read::Listing;
 use super::render::render;
@@ -141,6 +142,56 @@ fn elements_are_read_in_every_form() {
     let ports: Vec<String> = observed.ports.iter().map(|(port, _): &(PortMapping, _)| port.to_string()).collect();
     assert_eq!(ports, ["53:53/udp", "80:8080/tcp"]);
     assert_eq!(observed.foreign.len(), 1, "{:?}", observed.foreign);
+}
+
+/// An attribute of netlink.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut attribute = (4 + value.len() as u16).to_ne_bytes().to_vec();
+    attribute.extend(kind.to_ne_bytes());
+    attribute.extend(value);
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    attribute
+}
+
+/// One direction of a flow over IPv4, as conntrack lists it.
+fn direction(kind: u16, protocol: u8, source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> Vec<u8> {
+    let addresses = [attribute(1, &source.0), attribute(2, &destination.0)].concat();
+    let ports =
+        [attribute(1, &[protocol]), attribute(2, &source.1.to_be_bytes()), attribute(3, &destination.1.to_be_bytes())];
+    attribute(kind, &[attribute(0x8001, &addresses), attribute(0x8002, &ports.concat())].concat())
+}
+
+fn flow_to(host: [u8; 4], port: u16, answered_by: ([u8; 4], u16)) -> Flow {
+    let client = ([192, 168, 9, 2], 4000);
+    let both = [direction(0x8001, 17, client, (host, port)), direction(0x8002, 17, answered_by, client)].concat();
+    flow(2, &both).expect("a flow of UDP")
+}
+
+#[test]
+fn a_flow_is_stale_where_its_next_packet_would_go_elsewhere() {
+    let firewall = Firewall {
+        networks: vec![network("shop", "ek-shop", &["10.77.0.0/24"])],
+        ports: [published("53:5353/udp", "10.77.0.2"), published("127.0.0.1:99:99/udp", "10.77.0.3")].into(),
+    };
+    let ways = Ways::of(&firewall, ["192.168.9.1".parse().expect("an address")].into());
+    let (host, web, db) = ([192, 168, 9, 1], [10, 77, 0, 2], [10, 77, 0, 3]);
+    assert!(!ways.is_stale(&flow_to(host, 53, (web, 5353))), "as published");
+    assert!(ways.is_stale(&flow_to(host, 53, (web, 53))), "another port of the container");
+    assert!(ways.is_stale(&flow_to(host, 53, (db, 5353))), "another container");
+    assert!(ways.is_stale(&flow_to(host, 53, (host, 53))), "the host itself, before the port was published");
+    assert!(ways.is_stale(&flow_to(host, 99, (db, 99))), "published on another address only");
+    assert!(!ways.is_stale(&flow_to([127, 0, 0, 1], 99, (db, 99))), "published on that address");
+    assert!(!ways.is_stale(&flow_to(host, 1234, (host, 1234))), "the host's own");
+    assert!(!ways.is_stale(&flow_to([8, 8, 8, 8], 53, ([8, 8, 8, 8], 53))), "not to the host at all");
+}
+
+#[test]
+fn only_flows_of_udp_are_read() {
+    let (client, host) = (([192, 168, 9, 2], 4000), ([192, 168, 9, 1], 53));
+    let tcp = [direction(0x8001, 6, client, host), direction(0x8002, 6, host, client)].concat();
+    assert_eq!(flow(2, &tcp), None);
+    assert_eq!(flow(2, &direction(0x8001, 17, client, host)), None, "half a flow");
+    assert_eq!(flow(2, &[9, 0]), None);
 }
 
 #[test]
