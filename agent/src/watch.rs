@@ -2,11 +2,12 @@
 //!
 //! inotify is only a hint: every event leads to a fresh walk, which also finds the directories that appeared, were
 //! replaced or are reached over a symbolic link, and watches them too. The parent of the directory is watched as
-//! well, since a renamed or replaced directory says nothing itself. What changed is never carried: the reader rescans.
+//! well, since a renamed or replaced directory says nothing itself; of what else happens there nothing is heard. What
+//! changed is never carried: the reader rescans.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
@@ -29,6 +30,7 @@ pub struct TreeWatch {
     root: PathBuf,
     watcher: notify::RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
+    scope: Arc<Mutex<Scope>>,
     changed: Arc<Notify>,
     /// When the change that is not yet reported began: kept here, so that a caller may stop waiting and ask again.
     pending: Option<Instant>,
@@ -42,15 +44,19 @@ impl TreeWatch {
     pub fn new(root: &Path) -> Result<TreeWatch, WatchError> {
         let changed = Arc::new(Notify::new());
         let told = Arc::clone(&changed);
+        let scope = Arc::new(Mutex::new(Scope::default()));
+        let heard = Arc::clone(&scope);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error is a lost event: look again.
-            if event.as_ref().is_ok_and(is_a_read) {
+            let scope = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            if event.as_ref().is_ok_and(|event| is_a_read(event) || !scope.covers(event)) {
                 return;
             }
             told.notify_one();
         })
         .map_err(WatchError::Start)?;
-        let mut watch = TreeWatch { root: root.to_owned(), watcher, watched: BTreeSet::new(), changed, pending: None };
+        let mut watch =
+            TreeWatch { root: root.to_owned(), watcher, watched: BTreeSet::new(), scope, changed, pending: None };
         watch.follow();
         Ok(watch)
     }
@@ -81,7 +87,10 @@ impl TreeWatch {
 
     /// Watches every directory that is there now, and forgets those that went.
     fn follow(&mut self) {
-        let present = directories(&self.root);
+        let scope = Scope::of(&self.root);
+        let present = scope.directories();
+        // Before the watches, so that no event of a new directory is taken for somebody else's.
+        *self.scope.lock().unwrap_or_else(PoisonError::into_inner) = scope;
         for gone in self.watched.difference(&present) {
             // It may be gone from the kernel already.
             let _ = self.watcher.unwatch(gone);
@@ -98,6 +107,66 @@ impl TreeWatch {
     }
 }
 
+/// Whose changes can change what is read below a root.
+#[derive(Debug, Default)]
+struct Scope {
+    /// Directories of which every entry counts.
+    inside: BTreeSet<PathBuf>,
+    /// Entries that count in directories of which nothing else does: the root itself in its parent, a file behind a link.
+    gates: BTreeSet<PathBuf>,
+}
+
+impl Scope {
+    /// Walks what is there now.
+    fn of(root: &Path) -> Scope {
+        let mut scope = Scope::default();
+        // Where root is renamed, replaced, unmounted, or a link that is switched: its parents say so.
+        if let Some(gate) = root.ancestors().find(|path| path.parent().is_some_and(Path::is_dir)) {
+            scope.gates.insert(gate.to_owned());
+        }
+        let mut pending = vec![root.to_owned()];
+        while let Some(path) = pending.pop() {
+            let Ok(real) = path.canonicalize() else { continue };
+            if scope.inside.len() + scope.gates.len() >= MOST_DIRECTORIES {
+                break;
+            }
+            if path == root || !real.is_dir() {
+                scope.gates.insert(real.clone());
+            }
+            if !real.is_dir() || !scope.inside.insert(real.clone()) {
+                continue;
+            }
+            for entry in std::fs::read_dir(&real).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let kind = entry.file_type();
+                let is_link = kind.as_ref().is_ok_and(std::fs::FileType::is_symlink);
+                let is_directory = kind.is_ok_and(|kind| kind.is_dir());
+                // `..data` is where mounted config maps switch; other dot directories (`.git`) are not read.
+                let hidden = name.as_encoded_bytes().starts_with(b".") && !name.as_encoded_bytes().starts_with(b"..");
+                if (is_directory || is_link) && !hidden {
+                    pending.push(entry.path());
+                }
+            }
+        }
+        scope
+    }
+
+    /// Lists the directories that are to be watched.
+    fn directories(&self) -> BTreeSet<PathBuf> {
+        let around = self.gates.iter().filter_map(|gate| gate.parent());
+        self.inside.iter().map(PathBuf::as_path).chain(around).map(Path::to_owned).collect()
+    }
+
+    /// Tells whether an event is about anything here. One that names no path is about everything.
+    fn covers(&self, event: &Event) -> bool {
+        let of_a_path = |path: &PathBuf| {
+            let within = path.parent().is_some_and(|parent| self.inside.contains(parent));
+            within || self.inside.contains(path) || self.gates.contains(path)
+        };
+        event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(of_a_path)
+    }
+}
+
 /// Tells whether an event is only somebody's reading, our own for instance.
 fn is_a_read(event: &Event) -> bool {
     match event.kind {
@@ -105,49 +174,6 @@ fn is_a_read(event: &Event) -> bool {
         EventKind::Access(_) => true,
         _ => false,
     }
-}
-
-/// Lists the directories whose changes can change what is read below `root`.
-fn directories(root: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    // Where root is renamed, replaced, unmounted, or a link that is switched: its parents say so.
-    let mut above = root.parent();
-    while let Some(parent) = above {
-        if parent.is_dir() {
-            found.insert(parent.to_owned());
-            break;
-        }
-        above = parent.parent();
-    }
-    if let Ok(real) = root.canonicalize()
-        && let Some(parent) = real.parent()
-    {
-        found.insert(parent.to_owned());
-    }
-    let mut pending = vec![root.to_owned()];
-    while let Some(path) = pending.pop() {
-        let Ok(real) = path.canonicalize() else { continue };
-        if found.len() >= MOST_DIRECTORIES {
-            break;
-        }
-        let directory = if real.is_dir() { real.clone() } else { real.parent().unwrap_or(Path::new("/")).to_owned() };
-        let is_new = found.insert(directory) || path == root;
-        if !real.is_dir() || !is_new {
-            continue;
-        }
-        for entry in std::fs::read_dir(&real).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let kind = entry.file_type();
-            let is_link = kind.as_ref().is_ok_and(std::fs::FileType::is_symlink);
-            let is_directory = kind.is_ok_and(|kind| kind.is_dir());
-            // `..data` is where mounted config maps switch; other dot directories (`.git`) are not read.
-            let hidden = name.as_encoded_bytes().starts_with(b".") && !name.as_encoded_bytes().starts_with(b"..");
-            if (is_directory || is_link) && !hidden {
-                pending.push(entry.path());
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod volume;
 mod world;
 
 pub use capability::*;
+pub use container::{background_hint, command_of};
 pub use decide::Options;
 pub use desired::*;
 pub use drift::*;

@@ -3,6 +3,7 @@
 //! A request is one line; the answers are any number of [`Answer::Step`] lines and one last line of another kind. The
 //! socket is only for the root user (mode 0600) and carries no secret.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,8 @@ pub struct AgentStatus {
     /// RFC 3339.
     pub started_at: String,
     pub last_pass: Option<LastPass>,
+    /// Objects whose repair failed or did not last, with the time of the next try (RFC 3339).
+    pub waiting: BTreeMap<Key, String>,
 }
 
 /// What came of an agent's last pass.

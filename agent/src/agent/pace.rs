@@ -13,11 +13,14 @@ use evenkeel_plan::{Key, Outcome};
 const FREE: u32 = 3;
 const FIRST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(60);
+const LONGEST_GATE: Duration = Duration::from_secs(2);
 
 /// What is known of the objects that needed work in the last pass.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     tries: BTreeMap<Key, Try>,
+    /// Passes in a row that replaced the firewall table.
+    firewall: u32,
 }
 
 #[derive(Debug)]
@@ -42,6 +45,24 @@ impl Pace {
         }
     }
 
+    /// Takes note of whether a pass replaced the firewall table.
+    pub(super) fn after_firewall(&mut self, replaced: bool) {
+        self.firewall = if replaced { self.firewall.saturating_add(1) } else { 0 };
+    }
+
+    /// Gives the time before which a kernel event is not followed. The firewall is one table and cannot rest by itself: where
+    /// somebody else undoes it again and again, all events wait, but never long.
+    pub(super) fn gate(&self, now: Instant) -> Instant {
+        let rest = rest(self.firewall, &Outcome::Applied);
+        now + rest.min(LONGEST_GATE)
+    }
+
+    /// Lists the objects that rest, with the time of the next try.
+    pub(super) fn waiting(&self, now: Instant) -> impl Iterator<Item = (&Key, Instant)> {
+        let resting = self.tries.iter().filter(move |(_, one)| one.not_before > now);
+        resting.map(|(key, one)| (key, one.not_before))
+    }
+
     /// Lists the objects that are not to be tried now, with what came of them last.
     pub(super) fn resting(&self, now: Instant) -> BTreeMap<Key, Outcome> {
         let resting = self.tries.iter().filter(|(_, one)| one.not_before > now);
@@ -55,7 +76,7 @@ impl Pace {
 
     /// Lets everything be tried at once: the manifests changed, or a person asks.
     pub(super) fn start_over(&mut self) {
-        self.tries.clear();
+        *self = Pace::default();
     }
 }
 

@@ -1,20 +1,23 @@
 //! The serving side of the agent's socket: reads requests, hands them to the loop, passes on what happens.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evenkeel_host::image::{Progress, Quiet};
 use evenkeel_plan::{Key, Outcome, Report};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::control::{AgentStatus, Answer, Request, line, read_request};
 use crate::reconcile::{Deed, Events};
 
+/// How the agent is, for whoever asks.
+pub(super) type SharedStatus = Arc<Mutex<AgentStatus>>;
+
 /// A request on its way to the loop.
 pub(super) enum Incoming {
-    Status(oneshot::Sender<AgentStatus>),
     Apply(ApplyRequest, Relay),
     Wake,
 }
@@ -28,10 +31,12 @@ pub(super) struct ApplyRequest {
 }
 
 /// Accepts connections for as long as the agent runs.
-pub(super) async fn serve(listener: UnixListener, sender: mpsc::Sender<Incoming>) {
+///
+/// How the agent is is answered from here, so that a long pass keeps nobody waiting for it.
+pub(super) async fn serve(listener: UnixListener, sender: mpsc::Sender<Incoming>, status: SharedStatus) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(answer(stream, sender.clone()))),
+            Ok((stream, _)) => drop(tokio::spawn(answer(stream, sender.clone(), Arc::clone(&status)))),
             // Out of descriptors, most likely: do not spin on it.
             Err(error) => {
                 tracing::warn!("a request was lost: {error}");
@@ -41,15 +46,12 @@ pub(super) async fn serve(listener: UnixListener, sender: mpsc::Sender<Incoming>
     }
 }
 
-async fn answer(mut stream: UnixStream, sender: mpsc::Sender<Incoming>) {
+async fn answer(mut stream: UnixStream, sender: mpsc::Sender<Incoming>, status: SharedStatus) {
     match read_request(&mut stream).await {
         Err(message) => say(&mut stream, &Answer::Refused { message }).await,
         Ok(Request::Status) => {
-            let (reply, status) = oneshot::channel();
-            let asked = sender.send(Incoming::Status(reply)).await.is_ok();
-            if asked && let Ok(status) = status.await {
-                say(&mut stream, &Answer::Status(status)).await;
-            }
+            let status = status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            say(&mut stream, &Answer::Status(status)).await;
         }
         Ok(Request::Wake) => {
             if sender.send(Incoming::Wake).await.is_ok() {

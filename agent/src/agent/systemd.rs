@@ -10,12 +10,12 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-pub(super) fn ready(status: String) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
 }
 
-pub(super) fn status(status: String) {
-    tell(&[NotifyState::Status(&status)]);
+pub(super) fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
 }
 
 pub(super) fn stopping() {

@@ -9,7 +9,7 @@ use evenkeel_manifests::Problem;
 use evenkeel_plan::{Action, Outcome, Report, Why};
 use serde::Serialize;
 
-use super::apply_events::Lines;
+use super::apply_events::Teller;
 use super::output::show;
 use super::plan::{Allow, plan};
 use super::{Failure, existing, runtime, style, validate};
@@ -65,7 +65,7 @@ pub async fn run(arguments: &ApplyArgs, settings: &Settings) -> Result<u8, Failu
         return dry_run(arguments, path, settings).await;
     }
     let started = Instant::now();
-    let events = Arc::new(Lines::new(settings, arguments.output));
+    let events = Arc::new(Teller::new(settings, arguments.output));
     let asked = ask_agent(arguments, path.as_deref(), &events, settings).await?;
     let (report, problems) = match (asked, path) {
         (Some(report), _) => (report, Vec::new()),
@@ -107,7 +107,7 @@ async fn dry_run(arguments: &ApplyArgs, path: Option<PathBuf>, settings: &Settin
 async fn ask_agent(
     arguments: &ApplyArgs,
     path: Option<&std::path::Path>,
-    events: &Lines,
+    events: &Teller,
     settings: &Settings,
 ) -> Result<Option<Report>, Failure> {
     let request = Request::Apply {

@@ -1,6 +1,6 @@
-//! An apply as it happens: one line for each step that ended.
+//! An apply as it happens: one line for each step that ended, and how far downloads have come.
 
-use std::io::Write;
+use std::io::{IsTerminal, Stderr, Write};
 use std::time::Duration;
 
 use evenkeel_host::image::{Progress, Quiet};
@@ -8,24 +8,39 @@ use evenkeel_plan::{Key, Outcome};
 
 use crate::agent::control::Answer;
 use crate::reconcile::{Deed, Events};
-use crate::report::Style;
+use crate::report::{Bars, Lines, Style};
 use crate::settings::{Format, Settings};
 
-/// Writes lines, or nothing where data was asked for.
-pub struct Lines {
+/// Tells a terminal or a log what is being done; nothing where data was asked for.
+pub struct Teller {
     style: Style,
-    silent: bool,
-    progress: Quiet,
+    downloads: Downloads,
 }
 
-impl Lines {
+enum Downloads {
+    Bars(Bars),
+    Lines(Lines<Stderr>),
+    /// Data was asked for: nothing is told.
+    Silent(Quiet),
+}
+
+impl Teller {
     pub fn new(settings: &Settings, output: Format) -> Self {
-        let style = Style::new(settings.color.decide(&std::io::stdout()));
-        Lines { style, silent: output != Format::Text, progress: Quiet }
+        let stderr = std::io::stderr();
+        let downloads = match (output, stderr.is_terminal()) {
+            (Format::Json | Format::Yaml, _) => Downloads::Silent(Quiet),
+            (Format::Text, true) => Downloads::Bars(Bars::default()),
+            (Format::Text, false) => Downloads::Lines(Lines::new(stderr)),
+        };
+        Teller { style: Style::new(settings.color.decide(&std::io::stdout())), downloads }
     }
 
     /// Ends what is still being drawn.
-    pub fn close(&self) {}
+    pub fn close(&self) {
+        if let Downloads::Bars(bars) = &self.downloads {
+            bars.clear();
+        }
+    }
 
     /// Tells a step that the agent carried out.
     pub fn step(&self, answer: &Answer) {
@@ -35,11 +50,8 @@ impl Lines {
     }
 }
 
-impl Events for Lines {
+impl Events for Teller {
     fn finished(&self, key: &Key, deed: Deed, outcome: &Outcome, took: Duration) {
-        if self.silent {
-            return;
-        }
         let done = match deed {
             Deed::Create => "created",
             Deed::Update => "updated",
@@ -53,10 +65,19 @@ impl Events for Lines {
             Outcome::Blocked { .. } => return,
         };
         // The work goes on whether or not somebody still reads.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        let write = || writeln!(std::io::stdout().lock(), "{line}");
+        let _ = match &self.downloads {
+            Downloads::Bars(bars) => bars.suspend(write),
+            Downloads::Lines(_) => write(),
+            Downloads::Silent(_) => Ok(()),
+        };
     }
 
     fn progress(&self) -> &dyn Progress {
-        &self.progress
+        match &self.downloads {
+            Downloads::Bars(bars) => bars,
+            Downloads::Lines(lines) => lines,
+            Downloads::Silent(quiet) => quiet,
+        }
     }
 }

@@ -37,7 +37,7 @@ pub async fn run(arguments: &PsArgs, settings: &Settings) -> Result<u8, Failure>
 
 fn text(rows: &[ContainerRow], clock: Clock) -> String {
     let line = |row: &ContainerRow| {
-        let uptime = row.started_at.as_deref().and_then(|at| clock.since(at));
+        let uptime = row.started_at.as_deref().map(|at| clock.since(at).unwrap_or_else(|| "0s".to_owned()));
         vec![
             row.name.to_string(),
             row.image.clone(),

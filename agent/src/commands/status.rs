@@ -101,6 +101,10 @@ fn text(status: &Status, clock: Clock, style: Style) -> String {
                     (false, false) => "not everything could be looked at",
                 };
                 let _ = writeln!(text, "       last pass {}: {verdict}", since(&pass.at));
+                for (key, at) in &agent.waiting {
+                    let next = clock.until(at).unwrap_or_else(|| at.clone());
+                    let _ = writeln!(text, "       {} {key} is tried again in {next}", style.change("~"));
+                }
                 for problem in &pass.problems {
                     let _ = writeln!(text, "       {} {problem}", style.bad("!"));
                 }

@@ -12,7 +12,7 @@ use super::{Clock, Style};
 use crate::ledger::{DriftRecord, Seen};
 
 /// The subject under which the firewall table's differences are recorded.
-const FIREWALL: &str = "firewall";
+pub const FIREWALL: &str = "firewall";
 
 /// A plan that nobody executes, told as differences.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -246,6 +246,17 @@ fn changed(drifts: &[Drift]) -> Standing {
 
 fn is_not_running(drift: &Drift) -> bool {
     drift.field == "state" && drift.desired.as_deref() == Some("running")
+}
+
+/// Says a difference in a few words, as `addresses (10.0.0.1/24 was absent)`.
+pub fn drift_words(drift: &Drift) -> String {
+    let field = &drift.field;
+    match (&drift.desired, &drift.observed) {
+        (Some(desired), None) => format!("{field} ({} was absent)", one_line(desired)),
+        (None, Some(observed)) => format!("{field} ({} was there)", one_line(observed)),
+        (Some(desired), Some(observed)) => format!("{field} ({} → {})", one_line(observed), one_line(desired)),
+        (None, None) => field.clone(),
+    }
 }
 
 /// Says why nothing is done, for the actions that do nothing.

@@ -16,10 +16,10 @@ pub mod words;
 mod tests;
 
 pub use diff::diff;
-pub use drift::{Counts, Difference, DriftReport, ObjectDrift, Standing, reason, seen};
+pub use drift::{Counts, Difference, DriftReport, FIREWALL, ObjectDrift, Standing, drift_words, reason, seen};
 pub use plan::{PlanReport, action_word};
-pub use progress::{Bars, Lines, progress};
+pub use progress::{Bars, Lines};
 pub use state::{ContainerRow, ObjectRow, container_rows, object_rows, phase_words};
 pub use style::Style;
 pub use summary::summary;
-pub use words::{Clock, background_hint, span, timestamp};
+pub use words::{Clock, span, timestamp};

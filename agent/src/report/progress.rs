@@ -4,23 +4,31 @@
 //! `evenkeel_host::image`; nothing here knows how a fetch works.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use evenkeel_host::image::{Event, Phase, Progress};
 use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressStyle};
-
-/// Chooses by what the standard error output is.
-pub fn progress() -> Box<dyn Progress> {
-    let stderr = std::io::stderr();
-    if stderr.is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::new(stderr)) }
-}
 
 /// One bar for each layer on its way.
 #[derive(Debug, Default)]
 pub struct Bars {
     area: MultiProgress,
     bars: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    /// Writes something else to the terminal while no bar is in the way.
+    pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.area.suspend(write)
+    }
+
+    /// Takes away what is still drawn.
+    pub fn clear(&self) {
+        locked(&self.bars).clear();
+        // Where the terminal is gone there is nothing to clear.
+        let _ = self.area.clear();
+    }
 }
 
 impl Progress for Bars {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use evenkeel_plan::{
-    Action, Desired, HealthState, Key, Kind, Name, Observed, ObservedContainer, Plan, RunState, Sight,
+    Action, Desired, HealthState, Key, Kind, Name, Observed, ObservedContainer, Plan, RunState, Sight, Why,
+    background_hint, command_of,
 };
 use serde::Serialize;
 
 use super::drift::reason;
-use super::words::{background_hint, exit_words};
+use super::words::exit_words;
 use super::{Clock, action_word};
 
 /// One object as `status` shows it.
@@ -60,6 +61,10 @@ pub fn object_rows(observed: &Observed, plan: &Plan, clock: Clock) -> Vec<Object
                 ("drifted".to_owned(), fields.join(", "))
             }
         };
+        // Why its shim starts it again is in the words of its phase.
+        if matches!(step.action, Action::Hold(Why::Restarting { .. })) {
+            detail = String::new();
+        }
         if step.key.kind == Kind::Container
             && let Some(container) = observed.containers.get(&step.key.name).and_then(Sight::found)
         {
@@ -162,18 +167,5 @@ pub fn phase_words(container: &ObservedContainer, clock: Clock) -> String {
 
 fn hint(container: &ObservedContainer, observed: &Observed) -> Option<String> {
     let (RunState::Backoff { exit, .. } | RunState::Exited { exit, .. }) = &container.state else { return None };
-    exit.daemonized.then(|| background_hint(&command(container, observed)))
-}
-
-/// Gives the words that a container was started with: its own, or its image's.
-fn command(container: &ObservedContainer, observed: &Observed) -> Vec<String> {
-    let image = observed.images.values().filter_map(Sight::found).find(|image| image.id == container.image);
-    let config = image.map(|image| &image.config);
-    let entrypoint = container.spec.command.clone().or_else(|| config.map(|config| config.entrypoint.clone()));
-    let arguments = match (&container.spec.args, &container.spec.command) {
-        (Some(arguments), _) => Some(arguments.clone()),
-        (None, Some(_)) => None,
-        (None, None) => config.map(|config| config.cmd.clone()),
-    };
-    entrypoint.into_iter().flatten().chain(arguments.into_iter().flatten()).collect()
+    exit.daemonized.then(|| background_hint(&command_of(container, observed)))
 }

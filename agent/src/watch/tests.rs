@@ -95,3 +95,44 @@ async fn follows_the_directory_itself_being_replaced() {
     fs::create_dir(tree.root()).expect("made again");
     assert!(tree.notices().await);
 }
+
+#[tokio::test]
+async fn what_else_happens_beside_the_directory_is_no_change() {
+    let mut tree = Tree::new(|root| fs::write(root.join("a.yaml"), "1").expect("written"));
+    fs::write(tree.directory.path().join("agent.log"), "said").expect("written");
+    fs::create_dir(tree.directory.path().join("other")).expect("made");
+    assert!(tree.is_quiet().await);
+}
+
+#[tokio::test]
+async fn follows_a_link_to_a_directory_and_its_switch() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (old, new, root) =
+        (directory.path().join("old"), directory.path().join("new"), directory.path().join("current"));
+    fs::create_dir(&old).expect("made");
+    fs::create_dir(&new).expect("made");
+    symlink(&old, &root).expect("linked");
+    let watch = TreeWatch::new(&root).expect("watched");
+    let mut tree = Tree { directory, watch };
+    fs::write(old.join("a.yaml"), "1").expect("written");
+    assert!(tree.notices().await);
+    symlink(&new, root.with_extension("next")).expect("linked");
+    fs::rename(root.with_extension("next"), &root).expect("switched");
+    assert!(tree.notices().await);
+    fs::write(new.join("b.yaml"), "2").expect("written");
+    assert!(tree.notices().await);
+}
+
+#[tokio::test]
+async fn notices_a_checkout_of_many_files_once() {
+    let mut tree = Tree::new(|_| {});
+    for number in 0..200 {
+        let directory = tree.root().join(format!("d{}", number % 10));
+        fs::create_dir_all(&directory).expect("made");
+        fs::write(directory.join(format!("{number}.yaml")), "1").expect("written");
+    }
+    assert!(tree.notices().await);
+    assert!(tree.is_quiet().await, "one storm is one change");
+    fs::write(tree.root().join("d7/7.yaml"), "2").expect("written");
+    assert!(tree.notices().await);
+}

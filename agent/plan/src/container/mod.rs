@@ -3,10 +3,12 @@
 //! `spec.rs` compares the manifest with the one the container was made from, `kernel.rs` with what the kernel says of
 //! it now; this file puts both together and says what its life so far means.
 
+mod background;
 mod kernel;
 mod run;
 mod spec;
 
+pub use background::background_hint;
 pub(crate) use kernel::addresses_of;
 
 use std::collections::BTreeSet;
@@ -15,7 +17,7 @@ use evenkeel_schema::{ContainerSpec, Kind, MountSource, Name, NetworkMode, Objec
 
 use crate::decide::Resource;
 use crate::world::World;
-use crate::{Drift, Endpoint, Key, ObservedContainer, Remedy, RunState, Why};
+use crate::{Drift, Endpoint, Key, Observed, ObservedContainer, Remedy, RunState, Sight, Why};
 
 /// One desired container.
 pub(crate) struct Container<'a> {
@@ -29,9 +31,26 @@ impl Container<'_> {
         &self.object.spec
     }
 
+    /// Gives the words that the container runs: its own, or its image's.
+    fn command(&self, observed: &ObservedContainer) -> Vec<String> {
+        command_of(observed, self.world.observed)
+    }
+
     fn endpoints(&self) -> &[Endpoint] {
         self.world.addressing.endpoints.get(self.name).map(Vec::as_slice).unwrap_or_default()
     }
+}
+
+/// Gives the words that a container was started with: its own, or those of the image it was made from.
+pub fn command_of(container: &ObservedContainer, observed: &Observed) -> Vec<String> {
+    let image = observed.images.values().filter_map(Sight::found).find(|image| image.id == container.image);
+    let entrypoint = container.spec.command.clone().or_else(|| Some(image?.config.entrypoint.clone()));
+    let arguments = match (&container.spec.args, &container.spec.command) {
+        (Some(arguments), _) => Some(arguments.clone()),
+        (None, Some(_)) => None,
+        (None, None) => image.map(|image| image.config.cmd.clone()),
+    };
+    entrypoint.into_iter().chain(arguments).flatten().collect()
 }
 
 /// Lists the objects that a container of this manifest cannot do without, in the words of `world`.
@@ -77,7 +96,7 @@ impl Resource for Container<'_> {
 
     fn drift(&self, observed: &ObservedContainer) -> Vec<Drift> {
         let mut drifts = spec::drift(self, observed);
-        let life = run::judge(self.spec(), &observed.state);
+        let life = run::judge(self.spec(), &observed.state, &self.command(observed));
         let found = if life == run::Life::Done { Vec::new() } else { kernel::drift(self, observed, &life) };
         let ports = self.world.filter.drifts(&self.key());
         for drift in found.into_iter().chain(ports.iter().cloned()) {
@@ -91,7 +110,7 @@ impl Resource for Container<'_> {
     }
 
     fn unsettled(&self, observed: &ObservedContainer) -> Option<Why> {
-        if let Some(why) = run::unsettled(self.spec(), &observed.state) {
+        if let Some(why) = run::unsettled(self.spec(), &observed.state, &self.command(observed)) {
             return Some(why);
         }
         let message = self.world.filter.unreadable_for(&self.key())?;

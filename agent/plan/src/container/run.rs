@@ -4,6 +4,7 @@
 
 use evenkeel_schema::{ContainerSpec, RestartPolicy, Signal};
 
+use super::background::background_hint;
 use crate::{Exit, RunState, Why};
 
 /// Whether a container is where its manifest wants it.
@@ -17,8 +18,8 @@ pub(crate) enum Life {
     Down(String),
 }
 
-/// Judges a state by the restart policy.
-pub(crate) fn judge(spec: &ContainerSpec, state: &RunState) -> Life {
+/// Judges a state by the restart policy. `command` is what the container runs.
+pub(crate) fn judge(spec: &ContainerSpec, state: &RunState, command: &[String]) -> Life {
     match state {
         RunState::Running { .. } | RunState::Starting { .. } | RunState::Backoff { .. } => Life::Going,
         RunState::Failed { next_start_at: Some(_), .. } => Life::Going,
@@ -29,29 +30,29 @@ pub(crate) fn judge(spec: &ContainerSpec, state: &RunState) -> Life {
             RestartPolicy::OnFailure if exit.code == 0 && !exit.daemonized => Life::Done,
             _ if gave_up(spec, *restarts) => Life::Done,
             RestartPolicy::Always | RestartPolicy::UnlessStopped | RestartPolicy::OnFailure => {
-                Life::Down(describe(exit))
+                Life::Down(describe(exit, command))
             }
         },
     }
 }
 
 /// Says why a container that nothing is to be done to is not in sync all the same.
-pub(crate) fn unsettled(spec: &ContainerSpec, state: &RunState) -> Option<Why> {
+pub(crate) fn unsettled(spec: &ContainerSpec, state: &RunState, command: &[String]) -> Option<Why> {
     match state {
-        RunState::Backoff { exit, restarts, next_start_at } => {
-            let message = format!("{}; restart {} is due at {next_start_at}", describe(exit), restarts + 1);
-            Some(Why::Restarting { message })
+        // Without count and time, which change with every restart: what lasts is to be told as one thing.
+        RunState::Backoff { exit, .. } => {
+            Some(Why::Restarting { message: format!("its shim starts it again: {}", describe(exit, command)) })
         }
         RunState::Starting { .. } => Some(Why::Restarting { message: "its shim is starting it".to_owned() }),
-        RunState::Failed { message, next_start_at: Some(at) } => {
-            Some(Why::Restarting { message: format!("could not be started: {message}; the next try is due at {at}") })
+        RunState::Failed { message, next_start_at: Some(_) } => {
+            Some(Why::Restarting { message: format!("its shim tries again: could not be started: {message}") })
         }
         RunState::Exited { exit, restarts } if spec.restart.policy != RestartPolicy::Never => {
             let failed = exit.code != 0 || spec.restart.policy != RestartPolicy::OnFailure;
             (failed && gave_up(spec, *restarts)).then(|| Why::Conflict {
                 message: format!(
                     "{} after {restarts} restarts, which is all that `restart.maxRetries` allows",
-                    describe(exit)
+                    describe(exit, command)
                 ),
             })
         }
@@ -65,9 +66,9 @@ fn gave_up(spec: &ContainerSpec, restarts: u32) -> bool {
 }
 
 /// Says how a main process ended, and what to do about the ends that surprise people.
-fn describe(exit: &Exit) -> String {
+fn describe(exit: &Exit, command: &[String]) -> String {
     if exit.daemonized {
-        return "main process went to the background and ended: run it in the foreground".to_owned();
+        return format!("main process went to the background and ended: {}", background_hint(command));
     }
     let mut text = match exit.signal {
         Some(number) => format!("ended by {}", Signal(number)),

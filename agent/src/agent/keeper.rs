@@ -1,0 +1,256 @@
+//! One pass after another: read, look, repair, remember, say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use evenkeel_host::error_chain;
+use evenkeel_plan::{Action, Drift, Key, Options, Outcome, Report, Step, Why};
+use time::OffsetDateTime;
+
+use super::AgentOptions;
+use super::control::{AgentStatus, LastPass};
+use super::pace::Pace;
+use super::requests::{ApplyRequest, Relay, SharedStatus};
+use crate::fetch::Patience;
+use crate::ledger::Seen;
+use crate::reconcile::{Events, Manner};
+use crate::report::{self, Clock};
+use crate::session::LockedSession;
+use crate::source::{self, Intent};
+
+/// What takes longer goes on beside the following passes, so that repairs do not wait for it.
+const PATIENCE: Patience = Patience::Up(Duration::from_millis(500));
+
+/// The state of a running agent between two passes.
+pub(super) struct Keeper {
+    session: LockedSession,
+    options: AgentOptions,
+    quiet: Arc<dyn Events>,
+    intent: Option<Intent>,
+    status: SharedStatus,
+    pace: Pace,
+    /// The revision of the pass before: what differs from one that is the same came from outside.
+    revision: Option<String>,
+    /// Lines already logged, so that what lasts is said once.
+    said: BTreeSet<String>,
+}
+
+impl Keeper {
+    pub(super) fn new(session: LockedSession, options: AgentOptions, quiet: Arc<dyn Events>) -> Keeper {
+        let status = AgentStatus {
+            pid: std::process::id(),
+            manifests: options.manifests.clone(),
+            started_at: Clock::now().timestamp(),
+            last_pass: None,
+            waiting: BTreeMap::new(),
+        };
+        let source = session.ledger().source().ok().flatten();
+        Keeper {
+            session,
+            options,
+            quiet,
+            intent: None,
+            status: Arc::new(Mutex::new(status)),
+            pace: Pace::default(),
+            revision: source.map(|source| source.revision),
+            said: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn status(&self) -> SharedStatus {
+        Arc::clone(&self.status)
+    }
+
+    pub(super) fn manifests(&self) -> &Path {
+        &self.options.manifests
+    }
+
+    pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
+        self.pace.next(now)
+    }
+
+    pub(super) fn gate(&self, at: Instant) -> Instant {
+        self.pace.gate(at)
+    }
+
+    /// Tries again at once what failed.
+    pub(super) fn forget_failures(&mut self) {
+        self.pace.start_over();
+    }
+
+    /// Says in a line how things stand.
+    pub(super) fn status_line(&self) -> String {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        match &status.last_pass {
+            None => "starting".to_owned(),
+            Some(pass) if pass.in_sync && pass.complete => format!("in sync with revision {}", pass.revision),
+            Some(pass) if pass.in_sync => format!("revision {}: could not see everything", pass.revision),
+            Some(pass) => format!("revision {}: {} problems", pass.revision, pass.problems.len().max(1)),
+        }
+    }
+
+    /// Makes a pass that nobody asked for.
+    pub(super) async fn look(&mut self, reload: bool) {
+        self.pass(reload, None).await;
+    }
+
+    /// Makes the pass that is asked for, and answers.
+    pub(super) async fn answer(&mut self, request: &ApplyRequest, relay: Relay) {
+        match self.refusal(request) {
+            Some(message) => relay.refuse(message).await,
+            None => {
+                let report = self.pass(true, Some((request, relay.clone()))).await;
+                relay.end(report).await;
+            }
+        }
+    }
+
+    /// Says why a request cannot be met: the agent keeps the root true to one source only.
+    fn refusal(&self, request: &ApplyRequest) -> Option<String> {
+        let wanted = request.path.as_ref()?;
+        let own = self.options.manifests.canonicalize().unwrap_or_else(|_| self.options.manifests.clone());
+        let pid = std::process::id();
+        (*wanted != own).then(|| {
+            let (own, wanted) = (own.display(), wanted.display());
+            format!("the agent (process {pid}) keeps this root true to {own}, not to {wanted}")
+        })
+    }
+
+    /// Looks, plans and repairs once.
+    async fn pass(&mut self, reload: bool, request: Option<(&ApplyRequest, Relay)>) -> Option<Report> {
+        let started = Instant::now();
+        let asked = request.as_ref().map(|(request, _)| *request);
+        let allow_empty = self.options.allow_empty || asked.is_some_and(|request| request.allow_empty);
+        if reload || self.intent.is_none() {
+            self.read(allow_empty).await;
+        }
+        let intent = self.intent.clone()?;
+        // Others now, or a person asks: what failed may go well.
+        if asked.is_some() || self.revision.as_ref() != Some(&intent.desired.source.revision) {
+            self.pace.start_over();
+        }
+        let options = Options {
+            allow_data_loss: asked.is_some_and(|request| request.allow_data_loss),
+            prune: !asked.is_some_and(|request| request.no_prune),
+        };
+        // A person who asked waits for the result; the agent by itself has the next repair to think of.
+        let patience = if asked.is_some() { Patience::Whole } else { PATIENCE };
+        let manner = Manner { options, patience, resting: self.pace.resting(started) };
+        let events: Arc<dyn Events> = match request {
+            Some((_, relay)) => Arc::new(relay),
+            None => Arc::clone(&self.quiet),
+        };
+        match self.session.apply(&intent.desired, &manner, events).await {
+            Ok(mut report) => {
+                report.complete &= intent.distrust.is_none();
+                report.problems.splice(0..0, intent.errors());
+                self.record(&report);
+                self.pace.after(&report.outcomes, Instant::now());
+                self.pace.after_firewall(report.plan.firewall_differs);
+                self.note(&report, &manner.resting, started.elapsed());
+                self.revision = Some(report.source.revision.clone());
+                Some(report)
+            }
+            Err(error) => {
+                self.say(format!("the pass failed: {}", error_chain(&error)));
+                None
+            }
+        }
+    }
+
+    /// Reads the manifests again; where that goes wrong those of before stand.
+    async fn read(&mut self, allow_empty: bool) {
+        let (path, ledger) = (self.options.manifests.clone(), Arc::clone(&self.session.ledger));
+        let read = tokio::task::spawn_blocking(move || source::read(&path, Some(&ledger), allow_empty)).await;
+        match read {
+            Ok(Ok(intent)) => self.intent = Some(intent),
+            Ok(Err(error)) => self.say(error_chain(&error)),
+            Err(error) => self.say(format!("the manifests could not be read: {error}")),
+        }
+    }
+
+    /// Records what differed and came from outside, and what of it is repaired.
+    fn record(&mut self, report: &Report) {
+        let ledger = self.session.ledger();
+        let unseen = |step: &&Step| matches!(step.action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. }));
+        let blind: BTreeSet<String> =
+            report.plan.steps.iter().filter(unseen).map(|step| step.key.to_string()).collect();
+        let found = report::seen(&report.plan);
+        let repaired = |seen: &Seen| {
+            let outcome = seen.subject.parse().ok().and_then(|key: Key| report.outcomes.get(&key));
+            outcome == Some(&Outcome::Applied) || seen.subject == report::FIREWALL
+        };
+        let left: BTreeSet<Seen> = found.iter().filter(|seen| !repaired(seen)).cloned().collect();
+        let now = Clock::now().timestamp();
+        let from_outside = self.revision.as_ref() == Some(&report.source.revision);
+        let recorded = if from_outside { ledger.record_drift(&found, &blind, &now).map(drop) } else { Ok(()) };
+        if let Err(error) = recorded.and_then(|()| ledger.record_drift(&left, &blind, &now)) {
+            self.say(error_chain(&error));
+        }
+    }
+
+    /// Remembers and logs what came of a pass.
+    fn note(&mut self, report: &Report, resting: &BTreeMap<Key, Outcome>, took: Duration) {
+        let mut lines: Vec<String> = report.problems.clone();
+        for step in &report.plan.steps {
+            let key = &step.key;
+            if let Action::Hold(why) = &step.action
+                && *why != Why::Kept
+            {
+                lines.push(format!("{key}: held: {}", report::reason(&step.action).unwrap_or_default()));
+            }
+            match report.outcomes.get(key) {
+                None => {}
+                Some(Outcome::Applied) if resting.contains_key(key) => {
+                    lines.push(format!("{key}: its repair does not last"));
+                }
+                Some(Outcome::Applied) => tracing::info!("{key}: {} in {} ms", done(&step.action), took.as_millis()),
+                Some(Outcome::Failed { error }) => lines.push(format!("{key}: {error}")),
+                Some(Outcome::Blocked { by }) if by == key => lines.push(format!("{key}: is being fetched")),
+                Some(Outcome::Blocked { by }) => lines.push(format!("{key}: waits for {by}")),
+            }
+        }
+        let now = Instant::now();
+        let at = |until: Instant| report::timestamp(OffsetDateTime::now_utc() + until.saturating_duration_since(now));
+        let waiting = self.pace.waiting(now).map(|(key, until)| (key.clone(), at(until))).collect();
+        if report.plan.firewall_differs {
+            tracing::info!("firewall: table replaced");
+        }
+        // What lasts is said once, and again only after it was gone.
+        self.said.retain(|line| lines.contains(line));
+        for line in &lines {
+            self.say(line.clone());
+        }
+        let failed = report.outcomes.values().any(|outcome| *outcome != Outcome::Applied);
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.waiting = waiting;
+        status.last_pass = Some(LastPass {
+            at: Clock::now().timestamp(),
+            revision: report.source.revision.clone(),
+            milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            in_sync: !failed && lines.is_empty(),
+            complete: report.complete && report.problems.is_empty(),
+            problems: lines,
+        });
+    }
+
+    fn say(&mut self, line: String) {
+        if self.said.insert(line.clone()) {
+            tracing::warn!("{line}");
+        }
+    }
+}
+
+/// Says what was done and why.
+fn done(action: &Action) -> String {
+    let fields = |drifts: &[Drift]| drifts.iter().map(report::drift_words).collect::<Vec<_>>().join(", ");
+    match action {
+        Action::Create => "created".to_owned(),
+        Action::Update(drifts) => format!("repaired {}", fields(drifts)),
+        Action::Replace(drifts) => format!("made anew for {}", fields(drifts)),
+        Action::Delete => "deleted".to_owned(),
+        Action::Keep | Action::Hold(_) => "left as it is".to_owned(),
+    }
+}
