@@ -16,6 +16,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, read, write};
 
 use super::exec::{ended, pass_on};
+use super::executor::Window;
 
 nix::ioctl_read_bad!(get_window_size, libc::TIOCGWINSZ, libc::winsize);
 nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, libc::winsize);
@@ -155,14 +156,25 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool, Errno> {
 
 /// Gives the container's terminal the size of ours.
 fn resize(master: BorrowedFd<'_>) {
+    if let Some(window) = own_window() {
+        // A terminal that is gone has no size.
+        let _ = set_window(master, window);
+    }
+}
+
+/// Gives the size of our own terminal, where standard input is one.
+pub fn own_window() -> Option<Window> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the pointer is to a winsize that outlives the call.
-    let known = unsafe { get_window_size(libc::STDIN_FILENO, &raw mut size) }.is_ok();
-    if known {
-        // A terminal that is gone has no size.
-        // SAFETY: as above.
-        let _ = unsafe { set_window_size(master.as_raw_fd(), &raw const size) };
-    }
+    unsafe { get_window_size(libc::STDIN_FILENO, &raw mut size) }.ok()?;
+    Some(Window { rows: size.ws_row, columns: size.ws_col })
+}
+
+/// Sets the size of a terminal, by either end.
+pub fn set_window(terminal: BorrowedFd<'_>, window: Window) -> Result<(), Errno> {
+    let size = libc::winsize { ws_row: window.rows, ws_col: window.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the pointer is to a winsize that outlives the call.
+    unsafe { set_window_size(terminal.as_raw_fd(), &raw const size) }.map(drop)
 }
 
 /// Our terminal in raw mode; as before when dropped. Nothing where stdin is no terminal.

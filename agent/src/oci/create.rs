@@ -6,14 +6,14 @@ use evenkeel_host::container::devices;
 use evenkeel_host::container::process::start_time;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
-use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::oci_spec::runtime::{Box as ConsoleSize, Spec};
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::stat::{Mode, umask};
 
 use super::OciError;
 use super::adapt::adapt;
 use super::arguments::Create;
-use super::executor::Confined;
+use super::executor::{Confined, Window};
 use super::record::{Place, Record, write_json};
 use super::report::Report;
 
@@ -43,7 +43,8 @@ pub fn create(root: &Path, arguments: &Create, report: &Report) -> Result<(), Oc
     let adapted_path = place.bundle.join("config.json");
     write_json(&adapted_path, &adapted)?;
 
-    let made = build(root, arguments, &place, Confined { confinement, report: report.clone() });
+    let window = adapted.process().as_ref().and_then(|process| process.console_size()).map(window_of);
+    let made = build(root, arguments, &place, Confined { confinement, report: report.clone(), window });
     let result = made.map_err(|source| explain(&place.id, source, report)).and_then(|pid| {
         record.process = Some((pid, start_time(pid.unsigned_abs()).unwrap_or_default()));
         place.write_record(&record)?;
@@ -68,6 +69,12 @@ fn build(root: &Path, arguments: &Create, place: &Place, executor: Confined) -> 
         .with_no_pivot(arguments.no_pivot)
         .build()?;
     Ok(container.pid().map_or(0, |pid| pid.as_raw()))
+}
+
+/// Reads a terminal's size out of a bundle; libcontainer takes no notice of it.
+pub fn window_of(size: ConsoleSize) -> Window {
+    let number = |cells: u64| u16::try_from(cells).unwrap_or(u16::MAX);
+    Window { rows: number(size.height()), columns: number(size.width()) }
 }
 
 /// Gives up what libcontainer would hand down from this process: supplementary groups and the file mode mask.

@@ -66,6 +66,11 @@ pub enum OciError {
         #[source]
         source: CgroupError,
     },
+    #[error("the host's cgroups")]
+    Hierarchies {
+        #[source]
+        source: CgroupError,
+    },
     #[error("container {id}")]
     Devices {
         id: String,

@@ -18,8 +18,8 @@ use nix::unistd::Pid;
 use super::OciError;
 use super::adapt::split;
 use super::arguments::Exec;
-use super::console::Console;
-use super::create::{explain, inherit_nothing};
+use super::console::{Console, own_window};
+use super::create::{explain, inherit_nothing, window_of};
 use super::executor::Confined;
 use super::record::{Place, status_word};
 use super::report::Report;
@@ -67,12 +67,13 @@ pub fn exec(root: &Path, arguments: &Exec, report: &Report) -> Result<i32, OciEr
         serde_json::to_vec(&given).map_err(|source| OciError::Json { path: Path::new(&path).to_owned(), source })?;
     file.write_all(&json).map_err(|source| OciError::File { path: Path::new(&path).to_owned(), source })?;
 
+    let window = process.console_size().map(window_of).or_else(|| console.as_ref().and_then(|_| own_window()));
     let build = || -> Result<i32, Box<LibcontainerError>> {
         let pid = ContainerBuilder::new(place.id.clone(), SyscallType::default())
             .with_root_path(root)?
             .with_pid_file(arguments.pid_file.as_ref())?
             .with_console_socket(socket)
-            .with_executor(Confined { confinement, report: report.clone() })
+            .with_executor(Confined { confinement, report: report.clone(), window })
             .as_tenant()
             .with_process(Some(&path))
             // For libcontainer, "detached" is whether a terminal goes over a socket, and it always does here.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, NulError};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
+use super::console::set_window;
 use super::report::Report;
 
 /// Exit status of a command that is there and cannot be run.
@@ -42,6 +44,15 @@ pub struct Confinement {
 pub struct Confined {
     pub confinement: Confinement,
     pub report: Report,
+    /// The size that its terminal gets before the command can ask for it.
+    pub window: Option<Window>,
+}
+
+/// Rows and columns of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub rows: u16,
+    pub columns: u16,
 }
 
 impl Executor for Confined {
@@ -68,6 +79,10 @@ impl Executor for Confined {
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        if let Some(window) = self.window {
+            // Without a terminal at its standard input there is nothing to set.
+            let _ = set_window(std::io::stdin().as_fd(), window);
+        }
         let (status, message) = run(spec);
         // `create` is long over: the container's own stderr, which goes to its log, is where a person will look.
         eprintln!("{message}");

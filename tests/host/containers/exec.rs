@@ -69,10 +69,14 @@ fn options_say_otherwise(site: &Site) {
     assert_eq!(words(&error), "container web: user `ghost`: the image's /etc/passwd has no such user");
 }
 
+/// runc gives the terminal its size a moment after the process began.
+const TERMINAL: &str =
+    "tty; while [ \"$(stty size)\" = '0 0' ]; do sleep 0.1; done; stty size; read line; echo got $line; exit 5";
+
 fn a_terminal_is_had(site: &Site) {
     site.run("web", &shell("true"));
     let options = ExecOptions { tty: true, ..ExecOptions::default() };
-    let line = ["/bin/sh", "-c", "tty; stty size; read line; echo got $line; exit 5"].map(str::to_owned);
+    let line = ["/bin/sh", "-c", TERMINAL].map(str::to_owned);
     let mut command = site.containers.exec_command(&name("web"), &line, &options).expect("a command");
     let size = nix::pty::Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
     let ours = nix::pty::openpty(Some(&size), None).expect("a terminal");

@@ -112,8 +112,16 @@ fn owners_are_shown_as_others(site: &Site) {
     assert_eq!((made.uid(), made.gid()), (1234, 1234));
     // Made again, as after a reboot or for a restart, it is mounted once.
     site.create("web", &spec(&yaml)).expect("create");
-    let mounts = fs::read_to_string("/proc/mounts").expect("the mounts");
-    assert_eq!(mounts.lines().filter(|line| line.contains("/mounts/0 ")).count(), 1);
+    let staged = || {
+        let mounts = fs::read_to_string("/proc/mounts").expect("the mounts");
+        mounts.lines().filter(|line| line.contains("/web/mounts/")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = staged();
+    assert_eq!(before.len(), 1, "{before:?}");
+    // Another map is another mount.
+    site.create("web", &spec(&yaml.replace("1234:1000", "1234:2000"))).expect("create");
+    let after = staged();
+    assert!(after.len() == 1 && after != before, "{after:?}");
     site.remove("web");
     assert!(shared.join("hers").exists(), "removal stops at mounts");
 }

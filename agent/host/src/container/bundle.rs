@@ -12,7 +12,7 @@ use oci_spec::runtime::{
     Mount as OciMount, Process, Root, Spec, User,
 };
 
-use super::cgroup::{CPU_PERIOD, Hierarchies, quota};
+use super::cgroup::{CPU_PERIOD, quota};
 use super::error::Failure;
 use super::mounts::{MASKED_PATHS, READ_ONLY_PATHS};
 use super::seccomp::Machine;
@@ -21,9 +21,6 @@ use super::{capabilities, devices, seccomp};
 
 /// The search path of a container whose image and manifest state none, as Docker's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Where cgroups are mounted, on the host and in containers.
-const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// What a bundle is made from.
 #[derive(Clone, Debug)]
@@ -46,7 +43,6 @@ pub struct Parts<'a> {
 pub struct Host<'a> {
     pub machine: Machine<'a>,
     pub capabilities: &'a Capabilities,
-    pub hierarchies: &'a Hierarchies,
     pub cgroup_namespaces: bool,
 }
 
@@ -139,32 +135,12 @@ fn linux(parts: &Parts<'_>) -> Result<Linux, OciSpecError> {
     linux.set_cgroups_path(Some(parts.cgroup.clone()));
     linux.set_namespaces(Some(namespaces));
     linux.set_masked_paths(Some(MASKED_PATHS.map(str::to_owned).into()));
-    linux.set_readonly_paths(Some(read_only_paths(parts)));
+    linux.set_readonly_paths(Some(READ_ONLY_PATHS.map(str::to_owned).into()));
     linux.set_seccomp(match security.seccomp {
         SeccompPolicy::Default => Some(seccomp::default_policy(&allowed, parts.host.machine)?),
         SeccompPolicy::Unconfined => None,
     });
     Ok(linux)
-}
-
-/// On cgroup v1 a runtime may mount the single hierarchies writable whatever their parent's options say (libcontainer
-/// does), and a container could then lift its own limits.
-fn read_only_paths(parts: &Parts<'_>) -> Vec<String> {
-    let mut paths: Vec<String> = READ_ONLY_PATHS.map(str::to_owned).into();
-    let ours = parts.mounts.iter().any(|mount| mount.typ().as_deref() == Some("cgroup"));
-    if let Hierarchies::Separate { controllers, .. } = parts.host.hierarchies
-        && ours
-    {
-        // The directory that holds them first: making it read-only copies what is mounted below.
-        paths.push(CGROUPS.to_owned());
-        for (_, path) in controllers {
-            let path = path.to_string_lossy().into_owned();
-            if !paths.contains(&path) {
-                paths.push(path);
-            }
-        }
-    }
-    paths
 }
 
 fn resources(stated: &Resources) -> LinuxResources {

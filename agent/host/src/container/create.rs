@@ -138,7 +138,6 @@ impl Shared {
             host: Host {
                 machine: Machine::this(),
                 capabilities: &capabilities::available(),
-                hierarchies: &hierarchies,
                 cgroup_namespaces: Path::new("/proc/self/ns/cgroup").exists(),
             },
         })?;

@@ -4,12 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use evenkeel_schema::{ContainerSpec, Mount, MountSource};
+use evenkeel_schema::{ContainerSpec, IdMap, Mount, MountSource};
 use oci_spec::runtime::Mount as OciMount;
+use sha2::{Digest, Sha256};
 
 use super::error::Failure;
 use super::inside::Inside;
 use super::mountinfo::MountTable;
+use super::rootfs::detach_below;
 use super::{copy_up, idmap};
 use crate::Paths;
 
@@ -31,6 +33,9 @@ pub const MASKED_PATHS: [&str; 12] = [
 
 /// Paths of `/proc` that may be read and not written, as Docker does.
 pub const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Where mounts with mapped owners are kept, below the run directory.
+const STAGES: &str = "mounts";
 
 /// The files that are bound over those of the image.
 pub const FILES: [(&str, &str); 3] =
@@ -80,14 +85,15 @@ pub struct Preparation<'a> {
 /// Checks the sources, makes what has to be made on the host, and gives the mounts with outer targets first.
 pub fn stated_mounts(spec: &ContainerSpec, with: Preparation<'_>) -> Result<Vec<OciMount>, Failure> {
     let mut mounts = Vec::new();
-    for (index, stated) in spec.mounts.iter().enumerate() {
-        mounts.push(stated_mount(index, stated, with)?);
+    for stated in &spec.mounts {
+        mounts.push(stated_mount(stated, with)?);
     }
+    drop_other_stages(with.run, &mounts)?;
     mounts.sort_by_key(|mount| mount.destination().components().count());
     Ok(mounts)
 }
 
-fn stated_mount(index: usize, stated: &Mount, with: Preparation<'_>) -> Result<OciMount, Failure> {
+fn stated_mount(stated: &Mount, with: Preparation<'_>) -> Result<OciMount, Failure> {
     let target = stated.target.clone();
     let bind = |source: &Path| {
         let options: &[&str] =
@@ -110,7 +116,7 @@ fn stated_mount(index: usize, stated: &Mount, with: Preparation<'_>) -> Result<O
                 _ => Failure::Source { target: target.clone(), path: path.clone(), source },
             })?;
             let Some(map) = idmap else { return Ok(bind(path)) };
-            let staged = with.run.join("mounts").join(index.to_string());
+            let staged = with.run.join(STAGES).join(stage_name(path, map));
             if with.mounts.at(&staged).is_none() {
                 stage(&staged, metadata.is_dir()).map_err(|source| Failure::File { path: staged.clone(), source })?;
                 idmap::mount(path, &staged, map).map_err(|source| Failure::IdMap {
@@ -130,6 +136,31 @@ fn stated_mount(index: usize, stated: &Mount, with: Preparation<'_>) -> Result<O
             Ok(mount(&target, "tmpfs", "tmpfs", &options))
         }
     }
+}
+
+/// Names the place of a mount by what is mounted there, so that another source or map is another place.
+fn stage_name(path: &Path, map: &IdMap) -> String {
+    let gid = map.gid.unwrap_or(map.uid);
+    let digest = Sha256::new()
+        .chain_update(path.as_os_str().as_encoded_bytes())
+        .chain_update(format!("\0{} {}", String::from(map.uid), String::from(gid)))
+        .finalize();
+    hex::encode(&digest[..8])
+}
+
+/// Takes away the mounts that the container had of other sources before. A container that runs has its own copies.
+fn drop_other_stages(run: &Path, mounts: &[OciMount]) -> Result<(), Failure> {
+    let stages = run.join(STAGES);
+    let Ok(entries) = fs::read_dir(&stages) else { return Ok(()) };
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        if mounts.iter().any(|mount| mount.source().as_ref() == Some(&path)) {
+            continue;
+        }
+        detach_below(&path)?;
+        // Empty now, whether directory or file; what is not is left to the removal of the container.
+        let _ = fs::remove_dir(&path).or_else(|_| fs::remove_file(&path));
+    }
+    Ok(())
 }
 
 /// Makes the place where a mount is kept until the runtime binds it.

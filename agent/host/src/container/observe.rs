@@ -89,16 +89,16 @@ impl Shared {
     /// `None` for one that was never made to its end: making it again completes it.
     fn look(&self, name: &Name, view: &View) -> Result<Option<ObservedContainer>, Failure> {
         let Some(made) = created::read(&self.state(name))? else { return Ok(None) };
-        let status = self.settled_status(name)?;
-        let shim_alive = status.as_ref().is_some_and(shim::is_alive);
-        let state = status.map_or(RunState::Created, |status| run_state(status, shim_alive));
-        let process = match &state {
-            RunState::Running { pid, .. } => {
-                let targets: Vec<&str> = made.spec.mounts.iter().map(|mount| mount.target.as_str()).collect();
-                process::observe(*pid, &targets)?
+        let (mut state, mut shim_alive) = self.state_now(name)?;
+        let mut process = None;
+        if let RunState::Running { pid, .. } = state {
+            let targets: Vec<&str> = made.spec.mounts.iter().map(|mount| mount.target.as_str()).collect();
+            process = process::observe(pid, &targets)?;
+            if process.is_none() {
+                // It ended while it was looked at.
+                (state, shim_alive) = self.state_now(name)?;
             }
-            _ => None,
-        };
+        }
         let cgroup = Cgroup::new(view.hierarchies.clone(), &self.cgroup_path(name));
         let hosts = self.run(name).join("hosts");
         let hosts = match fs::read_to_string(&hosts) {
@@ -121,6 +121,13 @@ impl Shared {
             hosts,
             pids: cgroup.count()?,
         }))
+    }
+
+    /// Gives the state, and whether the shim lives.
+    fn state_now(&self, name: &Name) -> Result<(RunState, bool), Failure> {
+        let status = self.settled_status(name)?;
+        let shim_alive = status.as_ref().is_some_and(shim::is_alive);
+        Ok((status.map_or(RunState::Created, |status| run_state(status, shim_alive)), shim_alive))
     }
 
     /// Reads the status; where the process that it names is gone and the shim lives, the shim is about to say so.

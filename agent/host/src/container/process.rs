@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use evenkeel_plan::ObservedProcess;
 use nix::errno::Errno;
@@ -63,10 +64,18 @@ pub fn signal_process(pid: u32, started: u64, signal: i32) -> io::Result<bool> {
 /// Looks at a process. `targets` are the mount targets of its manifest; see [`ObservedProcess::mount_points`].
 /// `None` where it has ended.
 pub fn observe(pid: u32, targets: &[&str]) -> Result<Option<ObservedProcess>, ProcessError> {
-    match try_observe(pid, targets) {
-        Err(_) if start_time(pid).is_none() => Ok(None),
-        other => other.map(Some),
+    let error = match try_observe(pid, targets) {
+        Ok(observed) => return Ok(Some(observed)),
+        Err(error) => error,
+    };
+    // A process that ends has no namespaces any more some moments before it is a zombie.
+    for _ in 0..20 {
+        if start_time(pid).is_none() {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
+    Err(error)
 }
 
 fn try_observe(pid: u32, targets: &[&str]) -> Result<ObservedProcess, ProcessError> {

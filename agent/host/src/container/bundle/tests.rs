@@ -2,7 +2,6 @@ use evenkeel_schema::Capability as Named;
 use oci_spec::runtime::Capability;
 
 use super::*;
-use crate::container::mountinfo::MountTable;
 use crate::container::mounts::default_mounts;
 
 fn spec(json: &str) -> ContainerSpec {
@@ -52,9 +51,6 @@ fn a_relative_working_directory_is_the_images_to_state() {
 
 #[test]
 fn the_whole_bundle() {
-    let mounts = MountTable::parse(
-        b"1 0 0:1 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n2 1 0:2 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
-    );
     let mut stated = spec(r#"{"resources": {"memory": "64Mi", "cpus": "1.5", "pids": 20}}"#);
     stated.security.cap_drop = vec![Named::try_from("ALL".to_owned()).unwrap()];
     stated.security.cap_add =
@@ -74,7 +70,6 @@ fn the_whole_bundle() {
         host: Host {
             machine: Machine { architecture: "x86_64", kernel: (6, 1) },
             capabilities: &Capabilities::from([Capability::Chown]),
-            hierarchies: &Hierarchies::of_mounts(&mounts),
             cgroup_namespaces: true,
         },
     })
