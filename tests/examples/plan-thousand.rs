@@ -1,9 +1,9 @@
-//! Measures how long the planner takes for a thousand containers on ten networks: made, in sync, and damaged.
+//! Measures how much processor time the planner takes for a thousand containers on ten networks: made, in sync, and damaged.
 //!
 //! `cargo run --release -p evenkeel-tests --example plan-thousand`
 
 use std::fmt::Write;
-use std::time::Instant;
+use std::time::Duration;
 
 use evenkeel_manifests::load;
 use evenkeel_plan::{Desired, Options, Plan, Sight, plan};
@@ -34,13 +34,20 @@ fn measure(title: &str, desired: &Desired, host: &Host) -> Plan {
     let observed = host.observe(desired);
     let (mut best, mut result) = (None, Plan::default());
     for _ in 0..15 {
-        let start = Instant::now();
+        let start = processor_time();
         result = plan(desired, &observed, &Options::default());
-        let took = start.elapsed();
-        best = Some(best.map_or(took, |best: std::time::Duration| best.min(took)));
+        let took = processor_time() - start;
+        best = Some(best.map_or(took, |best: Duration| best.min(took)));
     }
     println!("{title:<32}{:>8.1} ms", best.unwrap_or_default().as_secs_f64() * 1000.0);
     result
+}
+
+/// Gives the time that this process had a processor, which other load does not change (`schedstat` in proc(5)).
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/schedstat").expect("the kernel counts processor time");
+    let nanoseconds = text.split_whitespace().next().and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.expect("the first number is nanoseconds"))
 }
 
 fn desired(network_of: impl Fn(usize) -> usize) -> Desired {

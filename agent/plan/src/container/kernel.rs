@@ -192,7 +192,9 @@ fn hosts(container: &Container<'_>, observed: &ObservedContainer, differences: &
     if container.world.hosts.are_plainly(container.name, &observed.hosts) {
         return;
     }
-    let desired = container.world.hosts.pairs(container.name);
+    // Loopback and multicast lines are the runtime's, whoever states them besides, and are not observed.
+    let mut desired = container.world.hosts.pairs(container.name);
+    desired.retain(|(address, _)| !is_fixed(*address));
     let lines = observed.hosts.iter();
     let found = lines.flat_map(|(address, names)| names.iter().map(move |name| (*address, name.as_str())));
     let host_network = container.spec().network_mode == Some(NetworkMode::Host);
@@ -212,7 +214,7 @@ fn hosts(container: &Container<'_>, observed: &ObservedContainer, differences: &
                 desired.next();
             }
             (line, Some(other)) if line.is_none_or(|line| other < line) => {
-                // Host mode begins with the host's own names; loopback and multicast lines are the runtime's.
+                // Host mode begins with the host's own names.
                 if !host_network && !is_fixed(other.0) {
                     differences.push("hosts", None, Some(describe_line(other)), Remedy::Live);
                 }
