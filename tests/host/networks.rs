@@ -3,6 +3,7 @@
 mod bridge;
 mod firewall;
 mod macvlan;
+mod namespace;
 mod packets;
 mod watch;
 
