@@ -345,6 +345,7 @@ impl Pass {
                 None => Ok(()),
             },
             Kind::Network => match self.desired.networks.get(name) {
+                Some(object) if self.adopts(key) => self.applier.adopt_network(name, &object.spec).await,
                 Some(object) => self.applier.ensure_network(name, &object.spec).await,
                 None => Ok(()),
             },
@@ -355,6 +356,15 @@ impl Pass {
         };
         made.map_err(|error| error_chain(&error))?;
         Ok(self.ledger.applied(key).map_err(|error| error_chain(&error))?)
+    }
+
+    /// Tells whether the plan takes over what evenkeel did not make.
+    fn adopts(&self, key: &Key) -> bool {
+        let drifts = self.actions.get(key).map(|action| match action {
+            Action::Update(drifts) | Action::Replace(drifts) => drifts.as_slice(),
+            Action::Keep | Action::Create | Action::Delete | Action::Hold(_) => &[],
+        });
+        drifts.is_some_and(|drifts| drifts.iter().any(|drift| drift.field == "policy.adopt"))
     }
 
     async fn fetch_image(&self, name: &Name) -> Result<(), NotDone> {
@@ -375,7 +385,8 @@ impl Pass {
         let image = image.ok_or_else(|| format!("image {image_name} is not in the store"))?;
         let hosts = self.plan.hosts.of(name);
         let endpoints = self.plan.endpoints.get(name).map(Vec::as_slice).unwrap_or_default();
-        let plan = ContainerPlan { name, spec: &object.spec, image: &image, endpoints, hosts: &hosts };
+        let namespace_of = evenkeel_plan::namespace_holder(&self.desired, name, &object.spec);
+        let plan = ContainerPlan { name, spec: &object.spec, image: &image, endpoints, hosts: &hosts, namespace_of };
         let drifts = match self.actions.get(key) {
             Some(Action::Update(drifts)) => drifts.as_slice(),
             _ => return Ok(self.applier.start_container(&plan).await),

@@ -42,6 +42,8 @@ pub struct ContainerPlan<'a> {
     pub image: &'a ObservedImage,
     pub endpoints: &'a [Endpoint],
     pub hosts: &'a BTreeMap<IpAddr, BTreeSet<String>>,
+    /// The container whose network namespace this one is in, over any number of `container:` hops.
+    pub namespace_of: Option<&'a Name>,
 }
 
 /// The handle that can write to the host.
@@ -90,6 +92,11 @@ impl Applier {
         Ok(self.observer.networks.ensure(name, spec).await?)
     }
 
+    /// Takes over a network's link that something else made, and makes it as stated.
+    pub async fn adopt_network(&self, name: &Name, spec: &NetworkSpec) -> Result<(), ApplyError> {
+        Ok(self.observer.networks.adopt(name, spec).await?)
+    }
+
     pub async fn remove_network(&self, name: &Name) -> Result<(), ApplyError> {
         Ok(self.observer.networks.remove(name).await?)
     }
@@ -131,8 +138,9 @@ impl Applier {
     async fn join_network(&self, plan: &ContainerPlan<'_>) -> Result<NetworkJoin, ApplyError> {
         match &plan.spec.network_mode {
             Some(NetworkMode::Host) => Ok(NetworkJoin::Host),
-            Some(NetworkMode::Container(other)) => {
-                Ok(NetworkJoin::Namespace(self.observer.paths.network_namespace(other)))
+            Some(NetworkMode::Container(next)) => {
+                let holder = plan.namespace_of.unwrap_or(next);
+                Ok(NetworkJoin::Namespace(self.observer.paths.network_namespace(holder)))
             }
             None | Some(NetworkMode::None) => {
                 let namespace = self.observer.networks.create_namespace(plan.name).await?;

@@ -107,7 +107,7 @@ impl Hosts {
 }
 
 /// Names the container whose network namespace this one is in, over any number of `container:` hops.
-fn namespace_holder<'a>(desired: &'a Desired, name: &Name, spec: &'a ContainerSpec) -> Option<&'a Name> {
+pub fn namespace_holder<'a>(desired: &'a Desired, name: &Name, spec: &'a ContainerSpec) -> Option<&'a Name> {
     let next = |spec: &'a ContainerSpec| match &spec.network_mode {
         Some(NetworkMode::Container(next)) => Some(next),
         _ => None,
