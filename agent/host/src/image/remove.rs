@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use evenkeel_schema::{Digest, Name};
 
@@ -13,35 +14,43 @@ use super::store::{Inner, Store, blocking, locked};
 impl Store {
     /// Removes a name, then the blobs and layers that no other name needs. A name that is not there is removed already.
     ///
-    /// Layers that a container still has mounted stay until the next time.
+    /// While another image is being fetched they stay until its end, and layers that a container still has mounted until
+    /// the next time: nobody waits for either.
     pub async fn remove(&self, name: &Name) -> Result<(), ImageError> {
-        let alone = self.inner.collecting.clone().write_owned().await;
         let (inner, name) = (self.inner.clone(), name.clone());
-        blocking(move || {
-            let _alone = alone;
+        let removed = blocking(move || {
             if !inner.layout.images().exists() {
-                return Ok(());
+                return Ok(false);
             }
             inner.layout.prepare()?;
-            {
-                let _recording = locked(&inner.recording);
-                inner.layout.remove_record(&name)?;
-                inner.layout.write_index()?;
-            }
-            collect(&inner)
-        })
-        .await
+            let _recording = locked(&inner.recording);
+            inner.layout.remove_record(&name)?;
+            inner.layout.write_index()?;
+            Ok(true)
+        });
+        if removed.await? {
+            self.inner.collection_due.store(true, Ordering::SeqCst);
+            self.collect_if_due().await?;
+        }
+        Ok(())
     }
 
-    /// Collects garbage unless an image is being fetched.
-    pub(super) async fn collect_if_idle(&self) -> Result<(), ImageError> {
+    /// Collects garbage where some is due, unless an image is being fetched: its end collects then.
+    pub(super) async fn collect_if_due(&self) -> Result<(), ImageError> {
         let Ok(alone) = self.inner.collecting.clone().try_write_owned() else {
             return Ok(());
         };
+        if !self.inner.collection_due.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
         let inner = self.inner.clone();
         blocking(move || {
             let _alone = alone;
-            collect(&inner)
+            let collected = collect(&inner);
+            if collected.is_err() {
+                inner.collection_due.store(true, Ordering::SeqCst);
+            }
+            collected
         })
         .await
     }
@@ -86,7 +95,10 @@ fn is_hex(name: &str) -> bool {
 ///
 /// Any run of 64 hexadecimal digits in an overlay's options counts: paths may be relative or escaped there.
 pub(super) fn mounted_layers() -> Result<HashSet<Digest>, ImageError> {
-    let path = "/proc/self/mountinfo";
+    mounted_layers_of("/proc/self/mountinfo")
+}
+
+pub(super) fn mounted_layers_of(path: &str) -> Result<HashSet<Digest>, ImageError> {
     let mounts = fs::read_to_string(path).map_err(ImageError::io("read", path))?;
     let overlays = mounts.lines().filter(|line| line.contains(" - overlay "));
     let words = overlays.flat_map(|line| line.split(|character: char| !character.is_ascii_hexdigit()));

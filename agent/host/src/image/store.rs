@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use evenkeel_plan::ObservedImage;
@@ -26,6 +27,8 @@ pub(super) struct Inner {
     /// Held shared while an image is fetched, and alone while garbage is collected: what a fetch brought in belongs to
     /// no name until its end.
     pub collecting: Arc<tokio::sync::RwLock<()>>,
+    /// Whether something was taken away since garbage was collected.
+    pub collection_due: AtomicBool,
     pub downloads: Arc<tokio::sync::Semaphore>,
     pub unpackings: Arc<tokio::sync::Semaphore>,
     /// Held while records and the index are written.
@@ -53,6 +56,7 @@ impl Store {
             layout: Layout::new(paths),
             registries,
             collecting: Arc::default(),
+            collection_due: AtomicBool::new(false),
             downloads: Arc::new(tokio::sync::Semaphore::new(DOWNLOADS)),
             unpackings: Arc::new(tokio::sync::Semaphore::new(processors)),
             recording: Mutex::default(),

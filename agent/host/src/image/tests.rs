@@ -250,6 +250,49 @@ async fn fetches_at_the_same_time_unpack_a_layer_once() {
 }
 
 #[tokio::test]
+async fn a_removal_waits_for_no_fetch() {
+    let bench = Bench::new();
+    for name in ["old", "other"] {
+        fs::write(bench.path(name), tar(&[("a", name)])).unwrap();
+    }
+    bench.store.fetch(&named("old"), &rootfs(&bench.path("old")), &Quiet).await.unwrap();
+    // As a fetch holds it that is under way.
+    let fetching = bench.store.inner.collecting.clone().read_owned().await;
+    bench.store.remove(&named("old")).await.unwrap();
+    assert_eq!(bench.store.observe(&named("old"), None, false).await, Sight::Absent);
+    assert_eq!(bench.layers().len(), 1, "a fetch may be about to name it");
+    drop(fetching);
+    let other = bench.store.fetch(&named("other"), &rootfs(&bench.path("other")), &Quiet).await.unwrap();
+    assert_eq!(bench.layers(), [other.layers[0].hex()], "its end clears what was left");
+}
+
+#[tokio::test]
+async fn a_layer_that_an_overlay_has_mounted_is_seen() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let private = nix::mount::MsFlags::MS_PRIVATE | nix::mount::MsFlags::MS_REC;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+    let bench = Bench::new();
+    fs::write(bench.path("old"), tar(&[("a", "1")])).unwrap();
+    let image = bench.store.fetch(&named("old"), &rootfs(&bench.path("old")), &Quiet).await.unwrap();
+    for directory in ["upper", "work", "merged"] {
+        fs::create_dir(bench.path(directory)).unwrap();
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        bench.store.layer_directories(&image)[0].display(),
+        bench.path("upper").display(),
+        bench.path("work").display()
+    );
+    let (merged, flags) = (bench.path("merged"), nix::mount::MsFlags::empty());
+    nix::mount::mount(Some("overlay"), &merged, Some("overlay"), flags, Some(options.as_str())).unwrap();
+    // Blocking work has threads of its own: this one's namespace is what /proc/self must show them.
+    let seen = super::remove::mounted_layers_of("/proc/thread-self/mountinfo").unwrap();
+    assert!(seen.contains(&image.layers[0]));
+    nix::mount::umount(&merged).unwrap();
+    assert!(!super::remove::mounted_layers_of("/proc/thread-self/mountinfo").unwrap().contains(&image.layers[0]));
+}
+
+#[tokio::test]
 async fn a_pin_and_never_are_kept() {
     let bench = Bench::new();
     let path = bench.path("base.tar");

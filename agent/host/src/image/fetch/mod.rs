@@ -63,15 +63,18 @@ impl Store {
             fresh: Mutex::default(),
             changed: AtomicBool::new(false),
         };
-        let record = fetch.run(earlier.as_ref()).await?;
+        let fetched = fetch.run(earlier.as_ref()).await;
         drop(fetch);
-        if earlier.is_some_and(|earlier| !earlier.blobs().eq(record.blobs())) {
-            // Another fetch at work collects at its own end. What cannot be collected now costs room, nothing else.
-            if let Err(error) = self.collect_if_idle().await {
-                tracing::warn!(image = %name, error = &error as &dyn std::error::Error, "the earlier image is not cleared away yet");
-            }
+        if let (Ok(record), Some(earlier)) = (&fetched, earlier)
+            && !earlier.blobs().eq(record.blobs())
+        {
+            self.inner.collection_due.store(true, Ordering::SeqCst);
         }
-        Ok(record.into_observed())
+        // What cannot be collected now costs room, nothing else.
+        if let Err(error) = self.collect_if_due().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the store is not cleared of garbage yet");
+        }
+        fetched.map(Record::into_observed)
     }
 }
 
