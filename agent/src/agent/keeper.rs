@@ -194,12 +194,16 @@ impl Keeper {
     /// Remembers and logs what came of a pass.
     fn note(&mut self, report: &Report, resting: &BTreeMap<Key, Outcome>, took: Duration) {
         let mut lines: Vec<String> = report.problems.clone();
+        let mut restarting = Vec::new();
         for step in &report.plan.steps {
             let key = &step.key;
             if let Action::Hold(why) = &step.action
                 && *why != Why::Kept
             {
                 lines.push(format!("{key}: held: {}", report::reason(&step.action).unwrap_or_default()));
+            }
+            if matches!(step.action, Action::Hold(Why::Restarting { .. })) {
+                restarting.push(format!("{key}: held: "));
             }
             match report.outcomes.get(key) {
                 None => {}
@@ -219,7 +223,9 @@ impl Keeper {
             tracing::info!("firewall: table replaced");
         }
         // What lasts is said once, and again only after it was gone.
-        self.said.retain(|line| lines.contains(line));
+        // A container that is started again and again is one matter, however often it is seen in between.
+        let lasts = |line: &String| restarting.iter().any(|front| line.starts_with(front));
+        self.said.retain(|line| lines.contains(line) || lasts(line));
         for line in &lines {
             self.say(line.clone());
         }

@@ -1,11 +1,23 @@
 //! `start`: starts a container that was stopped by hand, and ends the record of that stop.
 
-use clap::Args;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::Failure;
+use clap::Args;
+use evenkeel_host::error_chain;
+use evenkeel_plan::{Options, Outcome};
+use evenkeel_schema::{Key, Kind, Name};
+
+use super::apply_events::Teller;
+use super::output::print;
 use super::stop::{known, open, poke};
+use super::{Failure, runtime};
+use crate::fetch::Patience;
 use crate::ledger::Ledger;
-use crate::settings::Settings;
+use crate::lock::{LockError, RootLock};
+use crate::reconcile::Manner;
+use crate::session::LockedSession;
+use crate::settings::{Format, Settings};
 
 /// Start containers that were stopped by hand
 #[derive(Debug, Args)]
@@ -20,16 +32,64 @@ pub struct StartArgs {
 pub async fn run(arguments: &StartArgs, settings: &Settings) -> Result<u8, Failure> {
     let names = known(&arguments.containers, settings)?;
     let ledger = Ledger::open(&settings.paths)?;
-    let containers = open(settings)?;
     for name in &names {
         ledger.clear_override(name)?;
-        if !settings.paths.container_run(name).is_dir() {
-            let message = format!("container/{name} is not there: nothing is mounted for it since the last boot");
-            return Err(Failure::new(message, "`evenkeel apply` or the agent makes it again"));
+    }
+    let failed = match RootLock::acquire(&settings.paths, "start") {
+        Ok(lock) => make(&names, lock, settings).await?,
+        // The agent, or an apply: what it does includes everything beside the process itself.
+        Err(LockError::Held { .. } | LockError::HeldByUnknown { .. }) => start(&names, settings).await?,
+        Err(error) => return Err(error.into()),
+    };
+    for name in names.iter().filter(|name| !failed.contains_key(*name)) {
+        print(&format!("started container/{name}\n"))?;
+    }
+    match failed.into_iter().next() {
+        None => Ok(0),
+        Some((name, why)) => {
+            let hint = "`evenkeel logs` shows what it said, `evenkeel inspect` what is in the way";
+            Err(Failure::new(format!("container/{name} did not start: {why}"), hint))
         }
-        containers.start(name).await?;
-        super::output::print(&format!("started container/{name}\n"))?;
+    }
+}
+
+/// Has the shims start these containers, and the agent look at them.
+async fn start(names: &[Name], settings: &Settings) -> Result<BTreeMap<Name, String>, Failure> {
+    let containers = open(settings)?;
+    let mut failed = BTreeMap::new();
+    for name in names {
+        // One that is not mounted since the last boot has to be made first, which is the agent's.
+        if settings.paths.container_run(name).is_dir()
+            && let Err(error) = containers.start(name).await
+        {
+            failed.insert(name.clone(), error_chain(&error));
+        }
     }
     poke(settings).await;
-    Ok(0)
+    Ok(failed)
+}
+
+/// Does what a pass would do to these containers, ports and mounts included, and to nothing else.
+async fn make(names: &[Name], lock: RootLock, settings: &Settings) -> Result<BTreeMap<Name, String>, Failure> {
+    let session = LockedSession::open(&settings.paths, runtime(settings)?, lock).await?;
+    let mut desired = session.ledger().last_applied()?;
+    // Where it was applied from stays as it is recorded.
+    desired.source = session.ledger().source()?.unwrap_or_default();
+    let wanted = |key: &Key| key.kind == Kind::Container && names.contains(&key.name);
+    let entries = session.ledger().entries()?;
+    let others = entries.into_keys().filter(|key| !wanted(key)).map(|key| (key, Outcome::Applied));
+    let options = Options { allow_data_loss: false, prune: false };
+    let manner = Manner { options, patience: Patience::Whole, resting: others.collect() };
+    let report = session.apply(&desired, &manner, Arc::new(Teller::new(settings, Format::Json))).await?;
+    let why = |name: &Name| {
+        let key = Key::new(Kind::Container, name.clone());
+        let step = report.plan.steps.iter().find(|step| step.key == key)?;
+        match report.outcomes.get(&key) {
+            Some(Outcome::Failed { error }) => Some(error.clone()),
+            Some(Outcome::Blocked { by }) => Some(format!("it needs {by}")),
+            Some(Outcome::Applied) => None,
+            None => crate::report::reason(&step.action),
+        }
+    };
+    Ok(names.iter().filter_map(|name| Some((name.clone(), why(name)?))).collect())
 }
