@@ -74,18 +74,7 @@ fn perform(arguments: &Arguments) -> Result<i32, OciError> {
 
 /// Puts an error and all its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        // A transparent error repeats its source's words.
-        if !text.ends_with(&message) {
-            text += ": ";
-            text += &message;
-        }
-        cause = error.source();
-    }
-    text.replace('\n', " ")
+    evenkeel_host::error_chain(error).replace('\n', " ")
 }
 
 fn write_log(path: &std::path::Path, format: arguments::LogFormat, message: &str) {

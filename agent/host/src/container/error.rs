@@ -98,18 +98,3 @@ pub enum Failure {
     #[error("its task was broken off")]
     Cancelled,
 }
-
-/// Puts an error and its causes on one line, for where one text is kept of it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        // A transparent error has its source's words.
-        if !text.ends_with(&message) {
-            text = format!("{text}: {message}");
-        }
-        cause = error.source();
-    }
-    text
-}

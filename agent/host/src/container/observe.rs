@@ -16,10 +16,11 @@ use evenkeel_shim::{Health, Phase, Status};
 
 use super::cgroup::{Cgroup, Hierarchies};
 use super::create::now;
-use super::error::{Failure, chain};
+use super::error::Failure;
 use super::mountinfo::MountTable;
 use super::process::start_time;
 use super::{Containers, Shared, created, files, process, rootfs, shim};
+use crate::error_chain;
 
 /// What is the same for all containers of one look.
 struct View {
@@ -57,7 +58,7 @@ impl Shared {
         let view = match View::now() {
             Ok(view) => view,
             Err(failure) => {
-                return names.iter().map(|name| (name.clone(), Sight::Unreadable(chain(&failure)))).collect();
+                return names.iter().map(|name| (name.clone(), Sight::Unreadable(error_chain(&failure)))).collect();
             }
         };
         let names: Vec<&Name> = names.iter().collect();
@@ -82,7 +83,7 @@ impl Shared {
         match self.look(name, view) {
             Ok(Some(observed)) => Sight::Found { observed, owned: true },
             Ok(None) => Sight::Absent,
-            Err(failure) => Sight::Unreadable(chain(&failure)),
+            Err(failure) => Sight::Unreadable(error_chain(&failure)),
         }
     }
 

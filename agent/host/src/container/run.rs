@@ -1,13 +1,14 @@
 //! Starting, stopping and signalling a made container, by way of its shim.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use evenkeel_schema::Name;
-use evenkeel_shim::{Phase, Reply, Request, Status};
+use evenkeel_shim::{Config, Phase, Reply, Request, Status};
 
 use super::error::Failure;
 use super::process::{signal_process, start_time};
-use super::{ContainerError, Containers, Shared, created, shim};
+use super::{ContainerError, Containers, Shared, shim};
 
 /// How long a killed process may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -117,13 +118,14 @@ impl Shared {
 
     fn stop_orphan(&self, name: &Name, timeout: Option<Duration>) -> Result<(), Failure> {
         let Some((pid, started)) = self.running_process(name)? else { return Ok(()) };
-        let made = created::read(&self.state(name))?;
-        let stated = made.as_ref().map(|made| made.spec.stop_timeout.0).unwrap_or_default();
-        let signal = made.and_then(|made| made.spec.stop_signal).map_or(libc::SIGTERM, |signal| signal.0);
+        let path = self.shim_config(name);
+        let config = fs::read(&path).map_err(|source| Failure::File { path: path.clone(), source })?;
+        let config: Config = serde_json::from_slice(&config).map_err(|source| Failure::Json { path, source })?;
+        let timeout = timeout.unwrap_or(Duration::from_millis(config.stop.timeout_ms));
         let send =
             |signal| signal_process(pid, started, signal).map_err(|source| Failure::Signal { pid, signal, source });
-        send(signal)?;
-        if gone(pid, started, timeout.unwrap_or(stated)) {
+        send(config.stop.signal)?;
+        if gone(pid, started, timeout) {
             return Ok(());
         }
         send(libc::SIGKILL)?;
