@@ -108,6 +108,17 @@ impl Instance {
         Instance(format!("evenkeel-{}", hex::encode(&digest[..4])))
     }
 
+    /// Tells whether a text is the name of any root.
+    pub fn is_name(text: &str) -> bool {
+        match text.strip_prefix("evenkeel") {
+            Some("") => true,
+            Some(rest) => rest
+                .strip_prefix('-')
+                .is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())),
+            None => false,
+        }
+    }
+
     /// Gives the name: of the nftables table, of the cgroup parent, and before the colon of every link's alias.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -203,6 +203,13 @@ fn what_something_else_made_is_refused_and_left_alone() {
         assert_eq!(after.len(), before.len());
         after.truncate(before.len());
         assert_eq!(after, before);
+        ip("link set ek-shop alias evenkeel-0123abcd:network/shop");
+        let error = site.wait(site.networks.adopt(&name("shop"), &shop)).expect_err("another root's link");
+        assert_eq!(
+            error.to_string(),
+            "link ek-shop belongs to evenkeel-0123abcd:network/shop already: it cannot be adopted"
+        );
+        ip("link set ek-shop alias somebodys");
         site.wait(site.networks.adopt(&name("shop"), &shop)).expect("adopted");
         assert!(matches!(site.observe("shop", &shop), Sight::Found { owned: true, .. }));
     });

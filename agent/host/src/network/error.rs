@@ -28,6 +28,8 @@ pub enum NetworkError {
     AttachmentMissing { link: String, network: Name },
     #[error("there is a link {link} already that evenkeel did not make")]
     NotOurs { link: String },
+    #[error("link {link} belongs to {mark} already: it cannot be adopted")]
+    NotFree { link: String, mark: String },
     #[error("link {link} is of kind `{found}`, and `{wanted}` is needed: it cannot be adopted")]
     OtherKind { link: String, found: String, wanted: String },
     #[error("link {link} disappeared while it was worked on")]

@@ -118,7 +118,8 @@ pub(super) async fn ensure(
     Ok(())
 }
 
-/// Marks a link that something else made as ours, where it is of the right kind.
+/// Marks a link that something else made as ours, where it is of the right kind. A link of another object of
+/// evenkeel's, of this root or another, is refused: two would repair it against each other.
 pub(super) async fn adopt(
     netlink: &Netlink,
     instance: &Instance,
@@ -128,6 +129,13 @@ pub(super) async fn adopt(
     let Some(own) = wanted(netlink, instance, name, spec).await? else { return Ok(()) };
     let fail = |source| NetworkError::Link { deed: "adopt", link: own.name.clone(), source };
     let Some(link) = netlink.link_by_name(&own.name).await.map_err(fail)? else { return Ok(()) };
+    let alias = link.alias.as_deref().unwrap_or_default();
+    if alias == own.mark {
+        return Ok(());
+    }
+    if alias.split_once(':').is_some_and(|(instance, _)| Instance::is_name(instance)) {
+        return Err(NetworkError::NotFree { link: own.name, mark: alias.to_owned() });
+    }
     if link.kind != own.form.kind() {
         let wanted = own.form.kind().to_owned();
         return Err(NetworkError::OtherKind { link: own.name, found: link.kind, wanted });
