@@ -188,7 +188,7 @@ impl Shared {
         let stop_signal = spec.stop_signal.or(wanted.image_config.stop_signal);
         Config {
             id: name.to_string(),
-            runtime: self.runtime_line(),
+            runtime: self.runtime_line_of(name),
             bundle: self.run(name),
             status: self.paths.status(name),
             socket: self.socket(name),

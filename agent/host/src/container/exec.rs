@@ -50,8 +50,9 @@ impl Shared {
         }
         let process = self.process_json(name, command, options)?;
         let path = format!("/proc/self/fd/{}", process.as_raw_fd());
-        let mut runtime = Command::new(&self.runtime.program);
-        runtime.args(&self.runtime_line()[1..]).args(["exec", "--process", &path, name.as_str()]);
+        let line = self.runtime_line_of(name);
+        let mut runtime = Command::new(&line[0]);
+        runtime.args(&line[1..]).args(["exec", "--process", &path, name.as_str()]);
         // SAFETY: fcntl is async-signal-safe. The closure owns the file, which is so open as long as the command is.
         unsafe {
             runtime.pre_exec(move || {

@@ -167,6 +167,24 @@ impl Shared {
         Path::new("/").join(self.instance.as_str()).join(name.as_str())
     }
 
+    /// Where the runtime may keep its state of a container, by the names that runtimes give it.
+    fn runtime_states(&self, name: &Name) -> [PathBuf; 2] {
+        let root = self.paths.runtime_state();
+        [root.join(name.as_str()), root.join(".bundle").join(name.as_str())]
+    }
+
+    /// The command line of the runtime that has hold of a container: the one that made it, although another may have been
+    /// set since, and the one that is set now for a container that no runtime knows.
+    fn runtime_line_of(&self, name: &Name) -> Vec<String> {
+        if !self.runtime_states(name).iter().any(|path| path.exists()) {
+            return self.runtime_line();
+        }
+        let config = std::fs::read(self.shim_config(name)).ok();
+        let config = config.and_then(|text| serde_json::from_slice::<evenkeel_shim::Config>(&text).ok());
+        let config = config.filter(|config| !config.runtime.is_empty());
+        config.map_or_else(|| self.runtime_line(), |config| config.runtime)
+    }
+
     /// The runtime's command line up to its verb.
     fn runtime_line(&self) -> Vec<String> {
         let program = self.runtime.program.to_string_lossy().into_owned();

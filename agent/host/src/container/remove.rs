@@ -77,18 +77,17 @@ impl Shared {
 
     /// Lets the runtime drop its own state; its processes are dead and its cgroups gone by now.
     fn forget_in_runtime(&self, name: &Name) -> Result<(), Failure> {
-        let root = self.paths.runtime_state();
-        let known = [root.join(name.as_str()), root.join(".bundle").join(name.as_str())];
+        let known = self.runtime_states(name);
         if !known.iter().any(|path| path.exists()) {
             return Ok(());
         }
-        let line = self.runtime_line();
-        let output = Command::new(&self.runtime.program)
+        let line = self.runtime_line_of(name);
+        let output = Command::new(&line[0])
             .args(&line[1..])
             .args(["delete", "--force", name.as_str()])
             .stdin(Stdio::null())
             .output()
-            .map_err(|source| Failure::Runtime { program: self.runtime.program.clone(), source })?;
+            .map_err(|source| Failure::Runtime { program: line[0].clone().into(), source })?;
         // A runtime may refuse a state that was cut off half-written; the state is in directories of ours.
         for path in &known {
             remove_tree(path).map_err(|failure| match output.status.success() {
