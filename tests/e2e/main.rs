@@ -1,4 +1,16 @@
 //! The end-to-end ring: the real programs in a sandbox, judged by what kernel, disk and output say.
 
+mod agent;
+mod bridge;
+mod damage;
+mod errors;
 mod harness;
 mod images;
+mod lifecycle;
+mod macvlan;
+mod quickstart;
+mod registry;
+mod removal;
+mod runtime;
+mod story;
+mod verbs;

@@ -91,7 +91,8 @@ pub fn nft_table(table: &str) -> Option<Value> {
 
 /// Gets a page with busybox's wget, from a network namespace or from here.
 pub fn wget(netns: Option<&Path>, url: &str) -> Run {
-    let command = ["busybox", "wget", "-q", "-T", "3", "-O", "-", url];
+    // Debian 12's busybox-static crashes under its own option for this, `-T`.
+    let command = ["timeout", "3", "busybox", "wget", "-q", "-O", "-", url];
     match netns {
         Some(netns) => run_in(netns, &command),
         None => run(Command::new(command[0]).args(&command[1..])),

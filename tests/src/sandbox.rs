@@ -28,6 +28,15 @@ pub const PREFIX: &str = "/tmp/evenkeel-test-";
 /// The link `lo` is up, `/run` is an empty tmpfs, `/proc` is of the new PID namespace. The test fails where the one
 /// inside fails; without root it fails with what to do about it.
 pub fn sandboxed(test: impl FnOnce(&Sandbox)) {
+    enter(|| vec![test_name(), "--exact".into(), "--nocapture".into(), "--include-ignored".into()], test);
+}
+
+/// Runs the whole of a program that is not a libtest in namespaces of its own, with its own arguments.
+pub fn sandboxed_program(program: impl FnOnce(&Sandbox)) {
+    enter(|| std::env::args().skip(1).collect(), program);
+}
+
+fn enter(arguments: impl FnOnce() -> Vec<String>, test: impl FnOnce(&Sandbox)) {
     if let Some(directory) = std::env::var_os(VARIABLE) {
         fs::remove_file(pending(directory.as_ref())).expect("the file that waits for this test to begin");
         return test(&Sandbox { directory: directory.into(), rootfs: Cell::new(false) });
@@ -45,7 +54,7 @@ pub fn sandboxed(test: impl FnOnce(&Sandbox)) {
     let status = Command::new(built("evenkeel-test-sandbox"))
         .arg(&directory)
         .arg(std::env::current_exe().expect("the test's own path"))
-        .args([&test_name(), "--exact", "--nocapture", "--include-ignored"])
+        .args(arguments())
         .env(VARIABLE, &directory)
         .status()
         .expect("the sandbox starts");

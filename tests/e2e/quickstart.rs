@@ -1,0 +1,44 @@
+//! The examples that a person starts from.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use evenkeel_tests::{ask, program, run, sandboxed};
+
+use crate::story;
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+#[test]
+fn the_quickstart_serves_its_page() {
+    sandboxed(|sandbox| {
+        let copy = sandbox.manifests();
+        run(Command::new("cp").arg("-r").arg(examples().join("quickstart/.")).arg(&copy)).expect_code(0);
+        run(&mut Command::new(copy.join("build-rootfs.sh"))).expect_code(0);
+        sandbox.apply();
+        assert!(ask::page(None, "http://127.0.0.1:8080/").contains("even keel"));
+        story::in_sync(sandbox);
+    });
+}
+
+#[test]
+fn the_demo_ends_with_a_page_and_a_repaired_drift() {
+    let demo = run(Command::new(examples().join("quickstart/demo.sh")).arg(program::built("evenkeel")));
+    let demo = demo.expect_code(0).says("even keel").says("DRIFT").says("IN SYNC");
+    let directory = demo.stdout.lines().find_map(|line| line.split_once("/tmp/evenkeel-demo-"));
+    let directory = directory.map(|(_, rest)| format!("/tmp/evenkeel-demo-{}", &rest[..6]));
+    assert!(directory.is_some_and(|directory| !Path::new(&directory).exists()), "its directory stays\n{demo}");
+}
+
+#[test]
+fn every_example_is_valid() {
+    for entry in std::fs::read_dir(examples()).expect("the examples").filter_map(Result::ok) {
+        if entry.path().is_dir() {
+            let path = entry.path();
+            let mut command = Command::new(program::built("evenkeel"));
+            run(command.arg("validate").arg("-f").arg(path)).expect_code(0);
+        }
+    }
+}
