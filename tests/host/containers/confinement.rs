@@ -108,5 +108,6 @@ fn devices_can_be_made_but_not_opened(site: &Site) {
                 head -c 1 /dev/zero | wc -c; ls -l /dev/null; echo done";
     site.run("web", &shell(line));
     let log = site.log_with("web", "done");
-    assert!(log.contains("made\n") && log.contains("refused\n1\n"), "{log}");
+    // What `head` says of it comes over the other pipe, before or after.
+    assert!(["made\n", "refused\n", "\n1\n"].iter().all(|line| log.contains(line)), "{log}");
 }

@@ -257,7 +257,10 @@ impl Locked {
             // One that vanishes meanwhile was another process's to clear.
             let Some(file) = scratch.then(|| File::open(&path).ok()).flatten() else { continue };
             if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                fs::remove_dir_all(&path).map_err(ImageError::io("clear", path))?;
+                // A process killed while it replaced a file leaves a file.
+                let directory = file.metadata().map_err(ImageError::io("look at", &path))?.is_dir();
+                let removed = if directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(ImageError::io("clear", path))?;
             }
         }
         let directory = tempfile::Builder::new()
@@ -367,6 +370,7 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let write = || {
         let mut file = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempfile_in(directory)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;

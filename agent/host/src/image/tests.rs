@@ -224,12 +224,14 @@ async fn an_interrupted_fetch_leaves_nothing_that_is_believed() {
     fs::write(bench.path("root/images/blobs/sha256").join(image.digest.hex()), vec![0; plain.len()]).unwrap();
     let stale = bench.path("root/layers/.tmp-gone");
     fs::create_dir_all(stale.join("half")).unwrap();
+    let stale_file = bench.path("root/images/.tmp-gone");
+    fs::write(&stale_file, "{").unwrap();
 
     // A new process: locks of the old one are gone.
     let store = Store::with_registries(&paths(bench.directory.path()), RegistrySettings::default()).unwrap();
     store.fetch(&named("base"), &rootfs(&path), &Quiet).await.unwrap();
     assert_eq!(fs::read_to_string(directory.join("a")).unwrap(), "whole");
-    assert!(!stale.exists());
+    assert!(!stale.exists() && !stale_file.exists());
 }
 
 #[tokio::test]
