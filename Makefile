@@ -52,7 +52,8 @@ demo: programs ## Show it: a page from a container, a drift found and repaired; 
 	@examples/quickstart/demo.sh target/debug/evenkeel
 
 bench: build ## Print ratios beside its peers
-	$(CARGO) bench --package evenkeel-tests
+	$(CARGO) bench --package evenkeel-tests --bench peers
+	tests/bench/pull.sh target/release/evenkeel
 
 deny: ## Check licences and advisories of the dependencies (needs cargo-deny)
 	$(CARGO) deny check

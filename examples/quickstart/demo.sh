@@ -26,7 +26,8 @@ fi
 
 program=$1
 export EVENKEEL_ROOT=$EVENKEEL_DEMO/state EVENKEEL_RUN=$EVENKEEL_DEMO/run
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
 
 say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
 evenkeel() { "$program" "$@"; }
@@ -71,8 +72,3 @@ say "Repair it: one pass, and no container is touched"
 run evenkeel apply -f .
 run evenkeel drift
 run busybox wget -q -O - http://127.0.0.1:8080/
-
-say "Take everything away again"
-mkdir "$EVENKEEL_DEMO/nothing"
-run evenkeel apply -f "$EVENKEEL_DEMO/nothing" --allow-empty
-run evenkeel ps
