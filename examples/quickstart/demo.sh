@@ -10,7 +10,7 @@ set -euo pipefail
 if [ -z "${EVENKEEL_DEMO:-}" ]; then
     [ "$(id -u)" = 0 ] || { echo "the demo makes namespaces: run it as root" >&2; exit 1; }
     program=$(realpath "${1:-$(command -v evenkeel)}")
-    EVENKEEL_DEMO=$(mktemp -d /tmp/evenkeel-demo-XXXXXX)
+    EVENKEEL_DEMO=$(mktemp -d --tmpdir evenkeel-demo-XXXXXX)
     export EVENKEEL_DEMO
     clean_up() {
         # The namespaces went with their first process. Cgroups and files outlast them.

@@ -25,11 +25,13 @@ fn the_quickstart_serves_its_page() {
 
 #[test]
 fn the_demo_ends_with_a_page_and_a_repaired_drift() {
-    let demo = run(Command::new(examples().join("quickstart/demo.sh")).arg(program::built("evenkeel")));
-    let demo = demo.expect_code(0).says("even keel").says("DRIFT").says("IN SYNC");
-    let directory = demo.stdout.lines().find_map(|line| line.split_once("/tmp/evenkeel-demo-"));
-    let directory = directory.map(|(_, rest)| format!("/tmp/evenkeel-demo-{}", &rest[..6]));
-    assert!(directory.is_some_and(|directory| !Path::new(&directory).exists()), "its directory stays\n{demo}");
+    let directory = tempfile::Builder::new().prefix("evenkeel-test-").tempdir_in("/tmp").expect("a directory");
+    let mut demo = Command::new(examples().join("quickstart/demo.sh"));
+    demo.arg(program::built("evenkeel")).env("TMPDIR", directory.path());
+    let demo = run(&mut demo).expect_code(0).says("DRIFT").says("IN SYNC");
+    assert!(demo.stdout.trim_end().ends_with("</p>"), "it ends with the page\n{demo}");
+    let left = std::fs::read_dir(directory.path()).expect("the directory").count();
+    assert_eq!(left, 0, "its directory stays\n{demo}");
 }
 
 #[test]
