@@ -93,11 +93,12 @@ impl LockedSession {
             &blind(&report.plan),
             &report::Clock::now().timestamp(),
         )?;
+        let pass = Arc::new(Pass::new(self, desired, &observed, report.plan.clone(), manner, events));
+        // Also where there is nothing to do: a policy that changed needs no deed, only to be known.
+        pass.record_intents()?;
         if !report.plan.has_work() {
             return Ok(report);
         }
-        let pass = Arc::new(Pass::new(self, desired, &observed, report.plan.clone(), manner, events));
-        pass.record_intents()?;
         let deleted = pass.delete().await;
         if report.plan.firewall_differs
             && let Err(error) = self.applier.apply_firewall(&report.plan.firewall).await
@@ -161,7 +162,9 @@ impl Pass {
         let mut intents = Vec::new();
         for (key, action) in &self.actions {
             match action {
-                Action::Create | Action::Update(_) | Action::Replace(_) => {
+                // A container that cannot be made yet is wanted all the same: `drift` must know of it.
+                Action::Hold(Why::Conflict { .. }) if key.kind != Kind::Container => {}
+                Action::Create | Action::Update(_) | Action::Replace(_) | Action::Hold(Why::Conflict { .. }) => {
                     if let Some(object) = self.object(key) {
                         intents.push((key.clone(), object, self.desired.files.get(key).cloned()));
                     }

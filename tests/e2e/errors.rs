@@ -140,3 +140,23 @@ fn failures_stay_local() {
         story::in_sync(sandbox);
     });
 }
+
+#[test]
+fn a_port_that_a_program_has_holds_its_container_and_names_the_program() {
+    sandboxed(|sandbox| {
+        story::bridge(sandbox);
+        let listener = std::net::TcpListener::bind("0.0.0.0:8080").expect("a listener");
+        let run = sandbox.verb_on_manifests("apply", &[]);
+        let all = format!("{}{}", run.stdout, run.stderr);
+        let holder = format!("(process {})", std::process::id());
+        assert!(all.contains("host port 8080/tcp is taken by") && all.contains(&holder), "{run}");
+        // The program's port is not taken from it.
+        std::net::TcpStream::connect("127.0.0.1:8080").expect("its own listener");
+        listener.accept().expect("a connection");
+        sandbox.evenkeel(&["drift"]).expect_code(1);
+        drop(listener);
+        sandbox.apply();
+        assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n");
+        story::in_sync(sandbox);
+    });
+}

@@ -1,16 +1,16 @@
 //! Looking at the host: every kind once, side by side, brought together as one [`Observed`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use evenkeel_plan::{Desired, Key, Kind, Name, Observed, ObservedContainer, Override, Sight};
-use evenkeel_schema::{NetworkMode, Policy};
+use evenkeel_plan::{Desired, Firewall, Key, Kind, Name, Observed, ObservedContainer, Override, PublishedPort, Sight};
+use evenkeel_schema::{ContainerSpec, NetworkMode, Object, Policy, PortMapping};
 use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::container::{ContainerError, Containers, RuntimeProgram};
 use crate::image::{ImageError, Store};
-use crate::network::{NetworkError, Networks};
+use crate::network::{NetworkError, Networks, PortConflict, port_conflicts};
 use crate::{Instance, Paths, volume};
 
 /// Images looked at side by side.
@@ -95,6 +95,7 @@ impl Observer {
         let volume_names = names(Kind::Volume, desired.volumes.keys(), known);
         let volumes =
             volume_names.into_iter().map(|name| (name.clone(), volume::observe(&self.paths, &name))).collect();
+        let taken_ports = taken_ports(desired, &containers).await;
         Observed {
             instance: self.instance.as_str().to_owned(),
             images,
@@ -105,6 +106,7 @@ impl Observer {
             ledger: known.ledger.clone(),
             leases: known.leases.clone(),
             overrides: known.overrides.clone(),
+            taken_ports,
             host_routes: networks.host_routes,
             foreign_links: networks.foreign_links,
         }
@@ -158,6 +160,39 @@ impl Observer {
         }
         sights
     }
+}
+
+/// Finds the containers still to be made whose published ports a program of the host listens on.
+///
+/// Only those: a listener that comes later than the container gets nothing, since the firewall is asked first.
+async fn taken_ports(
+    desired: &Desired,
+    containers: &BTreeMap<Name, Sight<ObservedContainer>>,
+) -> BTreeMap<Name, String> {
+    let is_absent = |name: &Name| !matches!(containers.get(name), Some(Sight::Found { .. } | Sight::Unreadable(_)));
+    let absent = desired.containers.iter().filter(|(name, _)| is_absent(name));
+    let published = |(name, object): (&Name, &Object<ContainerSpec>)| {
+        let ports = object.spec.ports.iter();
+        let target = |port: &PortMapping| port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let name = name.clone();
+        ports.map(move |port| PublishedPort { container: name.clone(), port: *port, target: target(port) }).collect()
+    };
+    let ports: BTreeSet<PublishedPort> = absent.flat_map(|one| -> Vec<PublishedPort> { published(one) }).collect();
+    if ports.is_empty() {
+        return BTreeMap::new();
+    }
+    let firewall = Firewall { ports, ..Firewall::default() };
+    let conflicts = tokio::task::spawn_blocking(move || port_conflicts(&firewall)).await.unwrap_or_default();
+    let words = |conflict: PortConflict| {
+        let (port, protocol) = (conflict.port.host_port, conflict.port.protocol);
+        let holder = match conflict.program {
+            Some((program, pid)) => format!("{program} (process {pid})"),
+            None => "another program".to_owned(),
+        };
+        let listener = conflict.listener;
+        (conflict.container, format!("host port {port}/{protocol} is taken by {holder}, which listens on {listener}"))
+    };
+    conflicts.into_iter().map(words).collect()
 }
 
 /// Lists the names of a kind that are desired or in the ledger.

@@ -371,7 +371,8 @@ fn ports(
     let there: BTreeSet<&Name> = networks.iter().map(|network| &network.network).collect();
     let mut ports = BTreeSet::new();
     for (name, object) in &desired.containers {
-        if object.spec.ports.is_empty() || observed.overrides.contains_key(name) {
+        let is_not_to_run = observed.overrides.contains_key(name) || observed.taken_ports.contains_key(name);
+        if object.spec.ports.is_empty() || is_not_to_run {
             continue;
         }
         let bridged = endpoints.get(name).into_iter().flatten();

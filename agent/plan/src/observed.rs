@@ -30,6 +30,8 @@ pub struct Observed {
     pub leases: BTreeMap<Name, BTreeMap<Name, BTreeSet<IpAddr>>>,
     /// Containers stopped by hand.
     pub overrides: BTreeMap<Name, Override>,
+    /// Containers that are not there yet and would publish a port that a program of the host holds, with who holds it.
+    pub taken_ports: BTreeMap<Name, String>,
     /// Destinations of the host's own routes that no object of ours holds, with their link's name.
     pub host_routes: Vec<(IpNet, String)>,
     /// Names that a network's links would need but that something else on the host holds already.

@@ -90,7 +90,8 @@ impl Resource for Container<'_> {
         if let Some(stop) = self.world.observed.overrides.get(self.name) {
             return Some(Why::Stopped { since: stop.since.clone() });
         }
-        let message = self.world.addressing.conflicts.get(self.name)?;
+        let conflicts = &self.world.addressing.conflicts;
+        let message = conflicts.get(self.name).or_else(|| self.world.observed.taken_ports.get(self.name))?;
         Some(Why::Conflict { message: message.clone() })
     }
 
