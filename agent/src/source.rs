@@ -22,6 +22,8 @@ pub struct Intent {
     pub problems: Vec<Problem>,
     /// Why nothing is deleted, where the source as a whole cannot be trusted.
     pub distrust: Option<String>,
+    /// Whether the source is being written right now, and is to be read again soon.
+    pub in_motion: bool,
 }
 
 impl Intent {
@@ -66,11 +68,13 @@ fn complete(
     last: Option<Source>,
     allow_empty: bool,
 ) -> Result<Intent, LedgerError> {
-    let Loaded { mut desired, problems, broken_files, complete } = loaded;
+    let Loaded { mut desired, problems, broken_files, complete, locked } = loaded;
     let mut distrust = None;
     // A source that never stated anything holds nothing up; one that did and now states nothing is taken for lost.
     if !complete {
         distrust = Some("the source could not be read whole: nothing is deleted".to_owned());
+    } else if let Some(lock) = &locked {
+        distrust = Some(format!("git is at work, {} is there: nothing is deleted until it is gone", lock.display()));
     } else if desired.is_empty() && !entries.is_empty() && !allow_empty {
         let path = desired.source.path.display();
         distrust = Some(format!("{path} states nothing: nothing is deleted without --allow-empty"));
@@ -107,7 +111,7 @@ fn complete(
         desired.held.entry(key.clone()).or_insert(reason);
         insert(ledger, &mut desired, key, entry)?;
     }
-    Ok(Intent { desired, problems, distrust })
+    Ok(Intent { desired, problems, distrust, in_motion: locked.is_some() })
 }
 
 /// Puts an object into its map as it was applied last.

@@ -43,6 +43,8 @@ pub struct Loaded {
     pub broken_files: BTreeSet<PathBuf>,
     /// Whether every file and directory of the source could be read. When not, nothing is to be deleted.
     pub complete: bool,
+    /// Git's lock on the checkout, where one was seen: files may be on their way, and nothing is to be deleted.
+    pub locked: Option<PathBuf>,
 }
 
 impl Loaded {
@@ -56,7 +58,10 @@ impl Loaded {
 ///
 /// Never fails and never panics: what cannot be read or understood is a problem.
 pub fn load(path: &Path) -> Loaded {
+    // Before and after: a checkout that ends in between has taken its lock with it, and may have been read half.
+    let locked = revision::lock(path);
     let sources = source::read(path);
+    let locked = locked.or_else(|| revision::lock(path));
     let mut findings = Findings::new(&sources.files);
     let mut documents = Documents::default();
     for (file, text) in sources.files.iter().enumerate() {
@@ -75,7 +80,7 @@ pub fn load(path: &Path) -> Loaded {
     broken_files.extend(sources.broken.into_iter().chain(sources.unreadable));
     let mut problems = sources.problems;
     problems.extend(findings.into_problems());
-    Loaded { desired, problems, broken_files, complete }
+    Loaded { desired, problems, broken_files, complete, locked }
 }
 
 #[cfg(test)]

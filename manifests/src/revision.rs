@@ -32,17 +32,26 @@ fn content(files: &[SourceFile]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// Finds the commit of the checkout that a path lies in (gitrepository-layout(5)).
-fn commit(path: &Path) -> Option<String> {
+/// Finds git's lock on the checkout that a path lies in: git is writing files of it, or died while it did.
+pub(crate) fn lock(path: &Path) -> Option<PathBuf> {
+    let lock = git_directory(path)?.join("index.lock");
+    lock.exists().then_some(lock)
+}
+
+/// Finds git's directory of the checkout that a path lies in (gitrepository-layout(5)).
+fn git_directory(path: &Path) -> Option<PathBuf> {
     let path = fs::canonicalize(path).ok()?;
     let git = path.ancestors().map(|above| above.join(".git")).find(|git| git.exists())?;
-    let git = if git.is_file() {
-        // A work tree of its own or a submodule: the file names the directory.
-        let text = fs::read_to_string(&git).ok()?;
-        git.parent()?.join(text.strip_prefix("gitdir:")?.trim())
-    } else {
-        git
-    };
+    if !git.is_file() {
+        return Some(git);
+    }
+    // A work tree of its own or a submodule: the file names the directory.
+    let text = fs::read_to_string(&git).ok()?;
+    Some(git.parent()?.join(text.strip_prefix("gitdir:")?.trim()))
+}
+
+fn commit(path: &Path) -> Option<String> {
+    let git = git_directory(path)?;
     let head = fs::read_to_string(git.join("HEAD")).ok()?;
     match head.trim().strip_prefix("ref:") {
         None => hash(&head),

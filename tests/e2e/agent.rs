@@ -95,6 +95,39 @@ fn a_git_checkout_is_followed() {
     });
 }
 
+/// A checkout that takes its time: files are gone for a while, and git's lock says that they may come again.
+#[test]
+fn a_checkout_under_way_deletes_nothing() {
+    sandboxed(|sandbox| {
+        story::bridge(sandbox);
+        let git = sandbox.manifests().join(".git");
+        fs::create_dir(&git).expect("git's directory");
+        let agent = sandbox.agent(&[]);
+        let before = story::running(sandbox, "front");
+        fs::write(git.join("index.lock"), "").expect("git's lock");
+        let front = sandbox.manifests().join("front.yaml");
+        let text = fs::read(&front).expect("the manifest");
+        fs::remove_file(&front).expect("the manifest gone");
+        ask::eventually("the agent's word on the lock", || {
+            if agent.log().contains("index.lock") { Ok(()) } else { Err(agent.log()) }
+        });
+        assert_eq!(story::running(sandbox, "front"), before);
+        fs::write(&front, text).expect("the manifest again");
+        fs::remove_file(git.join("index.lock")).expect("the lock gone");
+        ask::eventually("everything in sync", || {
+            let run = sandbox.evenkeel(&["drift"]);
+            if run.succeeded() { Ok(()) } else { Err(run.to_string()) }
+        });
+        assert_eq!(story::running(sandbox, "front"), before);
+        // Gone for good, with no lock: now it is meant.
+        fs::remove_file(&front).expect("the manifest gone");
+        ask::eventually("the container gone", || match story::status(sandbox, "front") {
+            None => Ok(()),
+            Some(status) => Err(status.to_string()),
+        });
+    });
+}
+
 /// The directory is a symbolic link to one revision of many, swapped by a rename, and so are the files in it.
 #[test]
 fn swapped_symlinks_are_followed() {

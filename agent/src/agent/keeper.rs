@@ -75,6 +75,11 @@ impl Keeper {
         self.pace.gate(at)
     }
 
+    /// Tells whether the source was being written when it was read.
+    pub(super) fn source_is_in_motion(&self) -> bool {
+        self.intent.as_ref().is_some_and(|intent| intent.in_motion)
+    }
+
     /// Tries again at once what failed.
     pub(super) fn forget_failures(&mut self) {
         self.pace.start_over();
@@ -127,8 +132,8 @@ impl Keeper {
             self.read(allow_empty).await;
         }
         let intent = self.intent.clone()?;
-        // Others now, or a person asks: what failed may go well.
-        if asked.is_some() || self.revision.as_ref() != Some(&intent.desired.source.revision) {
+        // A person asks: what failed may go well.
+        if asked.is_some() {
             self.pace.start_over();
         }
         let options = Options {
@@ -165,7 +170,13 @@ impl Keeper {
         let (path, ledger) = (self.options.manifests.clone(), Arc::clone(&self.session.ledger));
         let read = tokio::task::spawn_blocking(move || source::read(&path, Some(&ledger), allow_empty)).await;
         match read {
-            Ok(Ok(intent)) => self.intent = Some(intent),
+            Ok(Ok(intent)) => {
+                // Another manifest may be the cure.
+                if self.intent.as_ref().is_none_or(|earlier| earlier.desired != intent.desired) {
+                    self.pace.start_over();
+                }
+                self.intent = Some(intent);
+            }
             Ok(Err(error)) => self.say(error_chain(&error)),
             Err(error) => self.say(format!("the manifests could not be read: {error}")),
         }

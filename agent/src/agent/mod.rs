@@ -118,6 +118,9 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
                     () = keeper.look(reload) => {}
                 }
                 (reload, due) = (false, None);
+                if keeper.source_is_in_motion() {
+                    (reload, due) = (true, Some(Instant::now() + SETTLED));
+                }
                 if !is_ready {
                     is_ready = true;
                     systemd::ready();

@@ -136,3 +136,20 @@ fn a_linked_source_keeps_its_name() {
     assert!(canonical(&link).ends_with("current"));
     assert_eq!(canonical(&place.source().join("../manifests/.")), canonical(&place.source()));
 }
+
+#[test]
+fn while_git_is_at_work_nothing_goes() {
+    let place = Place::new();
+    let lock = place.source().join(".git/index.lock");
+    fs::create_dir(place.source().join(".git")).unwrap();
+    fs::write(&lock, "").unwrap();
+    fs::remove_file(place.source().join("b.yaml")).unwrap();
+    let intent = place.read(&place.source(), false);
+    let b: Key = "volume/b".parse().unwrap();
+    assert!(intent.in_motion && intent.desired.held[&b].contains("index.lock"), "{intent:?}");
+    assert!(intent.desired.contains(&b), "as it was applied");
+
+    fs::remove_file(&lock).unwrap();
+    let intent = place.read(&place.source(), false);
+    assert!(!intent.in_motion && !intent.desired.contains(&b) && intent.desired.held.is_empty(), "{intent:?}");
+}
