@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use evenkeel_host::container::logs::{LogQuery, read};
-use evenkeel_schema::{Name, TimeSpan};
+use evenkeel_schema::{Key, Kind, Name, TimeSpan};
 use evenkeel_shim::LogLine;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -56,6 +56,10 @@ pub async fn run(arguments: &LogsArgs, settings: &Settings) -> Result<u8, Failur
     let name = names::container(&arguments.container)?;
     if !settings.paths.container_state(&name).is_dir() {
         let known = super::inspect::known(settings)?;
+        if known.contains(&Key::new(Kind::Container, name.clone())) {
+            let message = format!("container/{name} was never made, so it has no output");
+            return Err(Failure::new(message, "`evenkeel drift` says what stands in its way"));
+        }
         return Err(names::unknown(&arguments.container, &known));
     }
     let query = LogQuery { tail: arguments.tail, since: arguments.since, ..LogQuery::default() };
