@@ -163,7 +163,8 @@ impl Pass {
         for (key, action) in &self.actions {
             match action {
                 // A container that cannot be made yet is wanted all the same: `drift` must know of it.
-                Action::Hold(Why::Conflict { .. }) if key.kind != Kind::Container => {}
+                Action::Hold(Why::Conflict { .. })
+                    if key.kind != Kind::Container || self.last_applied.contains(key) => {}
                 Action::Create | Action::Update(_) | Action::Replace(_) | Action::Hold(Why::Conflict { .. }) => {
                     if let Some(object) = self.object(key) {
                         intents.push((key.clone(), object, self.desired.files.get(key).cloned()));
