@@ -18,7 +18,7 @@ use evenkeel_schema::Condition;
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::{Fetches, Patience};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, Seen};
 use crate::report;
 use crate::schedule::{self, NotDone};
 use crate::session::{LockedSession, SessionError};
@@ -87,26 +87,49 @@ impl LockedSession {
             outcomes: BTreeMap::new(),
             problems: Vec::new(),
         };
-        self.ledger.set_source(&desired.source)?;
-        self.ledger.record_drift(
-            &report::seen(&report.plan),
-            &blind(&report.plan),
-            &report::Clock::now().timestamp(),
-        )?;
+        let earlier = self.ledger.source()?;
+        // What differs from manifests that did not change came from outside: that is history even if it is repaired.
+        if earlier.as_ref().is_some_and(|earlier| earlier.revision == desired.source.revision) {
+            self.record_drift(&report.plan, report::seen(&report.plan))?;
+        }
+        if earlier.as_ref() != Some(&desired.source) {
+            self.ledger.set_source(&desired.source)?;
+        }
         let pass = Arc::new(Pass::new(self, desired, &observed, report.plan.clone(), manner, events));
         // Also where there is nothing to do: a policy that changed needs no deed, only to be known.
         pass.record_intents()?;
-        if !report.plan.has_work() {
-            return Ok(report);
+        if report.plan.has_work() {
+            report = self.carry_out(&pass, report).await;
         }
+        let left = report::seen(&report.plan).into_iter().filter(|seen| !is_repaired(seen, &report)).collect();
+        self.record_drift(&report.plan, left)?;
+        Ok(report)
+    }
+
+    async fn carry_out(&self, pass: &Arc<Pass>, mut report: Report) -> Report {
         let deleted = pass.delete().await;
         if report.plan.firewall_differs
             && let Err(error) = self.applier.apply_firewall(&report.plan.firewall).await
         {
             report.problems.push(format!("firewall: {}", error_chain(&error)));
         }
-        report.outcomes = Pass::make(&pass, deleted).await;
-        Ok(report)
+        report.outcomes = Pass::make(pass, deleted).await;
+        report
+    }
+
+    /// Records what differs, so that a later report can say since when.
+    fn record_drift(&self, plan: &Plan, seen: BTreeSet<Seen>) -> Result<(), LedgerError> {
+        self.ledger.record_drift(&seen, &blind(plan), &report::Clock::now().timestamp())?;
+        Ok(())
+    }
+}
+
+/// Tells whether a pass did away with a difference.
+fn is_repaired(seen: &Seen, report: &Report) -> bool {
+    match seen.subject.parse::<Key>() {
+        Ok(key) => report.outcomes.get(&key) == Some(&Outcome::Applied),
+        // The firewall as a whole, which a pass replaces unless it says what stood in the way.
+        Err(_) => report.problems.is_empty(),
     }
 }
 

@@ -252,3 +252,20 @@ fn limits_are_changed_in_the_cgroup() {
         assert_eq!(story::running(sandbox, "web"), web, "limits are repaired under the running process");
     });
 }
+
+#[test]
+fn a_repaired_difference_is_over_and_the_next_one_is_new() {
+    sandboxed(|sandbox| {
+        story::macvlan(sandbox);
+        sandbox.apply();
+        program::sh("ip link del mynet-shim");
+        sandbox.evenkeel(&["drift"]).expect_code(1);
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let lasting = sandbox.evenkeel(&["drift"]);
+        assert!(lasting.stdout.contains("absent for "), "{lasting}");
+        sandbox.apply();
+        program::sh("ip link del mynet-shim");
+        let new = sandbox.evenkeel(&["drift"]);
+        assert!(new.code == Some(1) && !new.stdout.contains("absent for "), "{new}");
+    });
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_host::error_chain;
-use evenkeel_plan::{Action, Drift, Key, Options, Outcome, Report, Step, Why};
+use evenkeel_plan::{Action, Drift, Key, Options, Outcome, Report, Why};
 use time::OffsetDateTime;
 
 use super::AgentOptions;
@@ -14,7 +14,6 @@ use super::control::{AgentStatus, LastPass};
 use super::pace::Pace;
 use super::requests::{ApplyRequest, Relay, SharedStatus};
 use crate::fetch::Patience;
-use crate::ledger::Seen;
 use crate::reconcile::{Events, Manner};
 use crate::report::{self, Clock};
 use crate::session::LockedSession;
@@ -31,8 +30,6 @@ pub(super) struct Keeper {
     intent: Option<Intent>,
     status: SharedStatus,
     pace: Pace,
-    /// The revision of the pass before: what differs from one that is the same came from outside.
-    revision: Option<String>,
     /// Lines already logged, so that what lasts is said once.
     said: BTreeSet<String>,
 }
@@ -46,7 +43,6 @@ impl Keeper {
             last_pass: None,
             waiting: BTreeMap::new(),
         };
-        let source = session.ledger().source().ok().flatten();
         Keeper {
             session,
             options,
@@ -54,7 +50,6 @@ impl Keeper {
             intent: None,
             status: Arc::new(Mutex::new(status)),
             pace: Pace::default(),
-            revision: source.map(|source| source.revision),
             said: BTreeSet::new(),
         }
     }
@@ -151,11 +146,9 @@ impl Keeper {
             Ok(mut report) => {
                 report.complete &= intent.distrust.is_none();
                 report.problems.splice(0..0, intent.errors());
-                self.record(&report);
                 self.pace.after(&report.outcomes, Instant::now());
                 self.pace.after_firewall(report.plan.firewall_differs);
                 self.note(&report, &manner.resting, started.elapsed());
-                self.revision = Some(report.source.revision.clone());
                 Some(report)
             }
             Err(error) => {
@@ -179,26 +172,6 @@ impl Keeper {
             }
             Ok(Err(error)) => self.say(error_chain(&error)),
             Err(error) => self.say(format!("the manifests could not be read: {error}")),
-        }
-    }
-
-    /// Records what differed and came from outside, and what of it is repaired.
-    fn record(&mut self, report: &Report) {
-        let ledger = self.session.ledger();
-        let unseen = |step: &&Step| matches!(step.action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. }));
-        let blind: BTreeSet<String> =
-            report.plan.steps.iter().filter(unseen).map(|step| step.key.to_string()).collect();
-        let found = report::seen(&report.plan);
-        let repaired = |seen: &Seen| {
-            let outcome = seen.subject.parse().ok().and_then(|key: Key| report.outcomes.get(&key));
-            outcome == Some(&Outcome::Applied) || seen.subject == report::FIREWALL
-        };
-        let left: BTreeSet<Seen> = found.iter().filter(|seen| !repaired(seen)).cloned().collect();
-        let now = Clock::now().timestamp();
-        let from_outside = self.revision.as_ref() == Some(&report.source.revision);
-        let recorded = if from_outside { ledger.record_drift(&found, &blind, &now).map(drop) } else { Ok(()) };
-        if let Err(error) = recorded.and_then(|()| ledger.record_drift(&left, &blind, &now)) {
-            self.say(error_chain(&error));
         }
     }
 
