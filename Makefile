@@ -52,7 +52,9 @@ demo: programs ## Show it: a page from a container, a drift found and repaired; 
 	@examples/quickstart/demo.sh target/debug/evenkeel
 
 bench: build ## Print ratios beside its peers
+	@command -v conmon >/dev/null || apt-get install -y -q --no-install-recommends conmon
 	$(CARGO) bench --package evenkeel-tests --bench peers
+	tests/bench/shim-memory.sh 20
 	tests/bench/pull.sh target/release/evenkeel
 
 deny: ## Check licences and advisories of the dependencies (needs cargo-deny)

@@ -1,17 +1,16 @@
-//! Starting containers, looking at them, and what their supervisors cost.
+//! Starting containers and looking at them. What their supervisors cost is `shim-memory.sh`.
 
-use std::fs;
 use std::time::Instant;
 
 use evenkeel_tests::Sandbox;
 
 use crate::compare;
-use crate::peers::{Conmon, Runc};
+use crate::peers::Runc;
 
 /// Containers that are started in one go.
 const COUNT: usize = 20;
 
-/// Compares the start of containers, a pass with nothing to do, and the supervisors' memory.
+/// Compares the start of containers, and times a pass with nothing to do.
 pub fn starts(sandbox: &Sandbox) {
     sandbox.manifest("image.yaml", &sandbox.busybox_image());
     // The image first, so that only the containers are measured.
@@ -36,26 +35,4 @@ pub fn starts(sandbox: &Sandbox) {
 
     compare("apply, nothing to do", seconds(&|| drop(sandbox.apply())), None, "s");
     compare("drift", seconds(&|| drop(sandbox.evenkeel(&["drift"]).expect_code(0))), None, "s");
-
-    let shims = (0..COUNT).map(|index| {
-        let status = sandbox.paths().status(&format!("c{index}").parse().expect("a name"));
-        let status = fs::read_to_string(status).expect("the status file");
-        let status: serde_json::Value = serde_json::from_str(&status).expect("its JSON");
-        proportional_set_size(status["shimPid"].as_u64().expect("the shim's process"))
-    });
-    let shims = shims.sum::<f64>() / COUNT as f64;
-    let conmon = Conmon::find().map(|conmon| {
-        let pids = conmon.run_all(&runc);
-        let sizes = pids.iter().map(|pid| proportional_set_size(*pid)).sum::<f64>() / pids.len() as f64;
-        runc.delete_all();
-        sizes
-    });
-    compare("memory of a supervisor (PSS) / conmon", shims, conmon, "KiB");
-}
-
-/// Gives the proportional set size of a process in KiB (proc_pid_smaps(5)).
-fn proportional_set_size(pid: u64) -> f64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process's memory");
-    let line = rollup.lines().find(|line| line.starts_with("Pss:")).expect("its proportional set size");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
 }

@@ -1,10 +1,10 @@
-//! The peers: runc alone, and conmon over runc.
+//! The peer: runc alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use evenkeel_tests::{Sandbox, ask, rootfs, run};
+use evenkeel_tests::{Sandbox, rootfs, run};
 
 /// Bundles of one root file system each, run by runc without a supervisor.
 pub struct Runc {
@@ -61,47 +61,4 @@ impl Runc {
 
 fn id(bundle: &Path) -> &str {
     bundle.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8")
-}
-
-/// Podman's and CRI-O's supervisor.
-pub struct Conmon {
-    program: PathBuf,
-}
-
-impl Conmon {
-    /// Finds it where Debian puts it.
-    pub fn find() -> Option<Conmon> {
-        let program = PathBuf::from("/usr/bin/conmon");
-        program.exists().then_some(Conmon { program })
-    }
-
-    /// Starts every bundle under a conmon of its own and gives their processes.
-    pub fn run_all(&self, runc: &Runc) -> Vec<u64> {
-        let program = run(Command::new("sh").args(["-c", "command -v runc"])).expect_code(0).stdout.trim().to_owned();
-        let start = |bundle: &PathBuf| {
-            let pid_file = bundle.join("conmon.pid");
-            let mut command = Command::new(&self.program);
-            command.args(["--api-version", "1", "--cid", id(bundle), "--cuuid", id(bundle), "--runtime", &program]);
-            command.arg("--runtime-arg").arg("--root").arg("--runtime-arg").arg(&runc.state);
-            command.arg("--bundle").arg(bundle).arg("--conmon-pidfile").arg(&pid_file);
-            command.arg("--container-pidfile").arg(bundle.join("container.pid"));
-            command.arg("--log-path").arg(format!("k8s-file:{}", bundle.join("log").display()));
-            let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-            assert!(status.expect("conmon").success(), "{command:?}");
-            let pid = ask::eventually("conmon tells its process", || {
-                fs::read_to_string(&pid_file)
-                    .map_err(|error| error.to_string())?
-                    .trim()
-                    .parse()
-                    .map_err(|_| "empty".into())
-            });
-            ask::eventually("conmon's container is there", || {
-                let state = run(runc.command().args(["state", id(bundle)]));
-                if state.succeeded() { Ok(()) } else { Err(state.to_string()) }
-            });
-            run(runc.command().args(["start", id(bundle)])).expect_code(0);
-            pid
-        };
-        runc.bundles.iter().map(start).collect()
-    }
 }
