@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_host::image::Progress;
-use evenkeel_host::{Applier, ApplyError, ContainerPlan, error_chain};
+use evenkeel_host::{Applier, ApplyError, ContainerPlan, Known, error_chain};
 use evenkeel_plan::{
     Action, Desired, Drift, HealthState, Key, Kind, Name, Observed, ObservedImage, Options, Outcome, Plan, Remedy,
     Report, RunState, Sight, Step, Why, plan,
@@ -77,7 +77,8 @@ impl LockedSession {
         manner: &Manner,
         events: Arc<dyn Events>,
     ) -> Result<Report, SessionError> {
-        let observed = self.observer().observe(desired, &self.known()?).await;
+        let known = self.known()?;
+        let observed = self.observer().observe(desired, &known).await;
         let plan = plan(desired, &observed, &manner.options);
         events.planned(&plan);
         let mut report = Report {
@@ -95,7 +96,7 @@ impl LockedSession {
         if earlier.as_ref() != Some(&desired.source) {
             self.ledger.set_source(&desired.source)?;
         }
-        let pass = Arc::new(Pass::new(self, desired, &observed, report.plan.clone(), manner, events));
+        let pass = Arc::new(Pass::new(self, desired, known, &observed, report.plan.clone(), manner, events));
         // Also where there is nothing to do: a policy that changed needs no deed, only to be known.
         pass.record_intents()?;
         if report.plan.has_work() {
@@ -154,6 +155,7 @@ impl Pass {
     fn new(
         session: &LockedSession,
         desired: &Desired,
+        known: Known,
         observed: &Observed,
         plan: Plan,
         manner: &Manner,
@@ -164,7 +166,7 @@ impl Pass {
             applier: session.applier.clone(),
             ledger: Arc::clone(&session.ledger),
             desired: desired.clone(),
-            last_applied: session.known().map(|known| known.last_applied).unwrap_or_default(),
+            last_applied: known.last_applied,
             actions: plan
                 .steps
                 .iter()

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use evenkeel_plan::{Endpoint, Firewall, Name, ObservedImage};
 use evenkeel_schema::{ContainerSpec, ImageSpec, NetworkMode, NetworkSpec, VolumeSpec};
@@ -123,10 +122,6 @@ impl Applier {
     pub async fn restart_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
         self.observer.containers.stop(plan.name, None).await?;
         self.start_container(plan).await
-    }
-
-    pub async fn stop_container(&self, name: &Name, timeout: Option<Duration>) -> Result<(), ApplyError> {
-        Ok(self.observer.containers.stop(name, timeout).await?)
     }
 
     /// Removes a container with its namespace, interfaces, mounts, cgroups and directories.

@@ -15,8 +15,6 @@ use crate::settings::SettingsError;
 pub struct Failure {
     error: anyhow::Error,
     hint: Option<String>,
-    /// The exit code, where it is not the verb's usual one.
-    pub code: Option<u8>,
 }
 
 impl<E> From<E> for Failure
@@ -26,26 +24,14 @@ where
     fn from(error: E) -> Self {
         let error = error.into();
         let hint = error.chain().find_map(hint);
-        Failure { error, hint, code: None }
+        Failure { error, hint }
     }
 }
 
 impl Failure {
     /// Makes an error of words alone, with a hint.
     pub fn new(message: impl std::fmt::Display, hint: impl Into<String>) -> Self {
-        Failure { error: anyhow::anyhow!("{message}"), hint: Some(hint.into()), code: None }
-    }
-
-    #[must_use]
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    #[must_use]
-    pub fn with_code(mut self, code: u8) -> Self {
-        self.code = Some(code);
-        self
+        Failure { error: anyhow::anyhow!("{message}"), hint: Some(hint.into()) }
     }
 
     /// Renders `error: …` with its causes and `hint: …`.

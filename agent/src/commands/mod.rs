@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             eprint!("{}", failure.render(Style::new(color.decide(&std::io::stderr()))));
-            failure.code.unwrap_or_else(|| cli.verb.failure_code())
+            cli.verb.failure_code()
         }
     };
     ExitCode::from(code)

@@ -13,10 +13,6 @@ impl Style {
         Style { color }
     }
 
-    pub fn is_colored(self) -> bool {
-        self.color
-    }
-
     pub fn good(self, text: &str) -> String {
         self.paint("32", text)
     }
