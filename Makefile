@@ -10,6 +10,9 @@ PACKAGES := \
 	gcc libc6-dev libseccomp-dev make pkg-config ca-certificates git \
 	apache2-utils busybox-static docker-registry openssl procps runc skopeo util-linux
 
+# What `make bench` compares with; Debian starts docker.io's daemon where systemd runs, and the benchmark its own.
+PEERS := conmon docker-compose docker.io iptables podman runc umoci
+
 .DEFAULT_GOAL := help
 .PHONY: help deps build install programs test lint demo bench deny clean
 
@@ -52,7 +55,7 @@ demo: programs ## Show it: a page from a container, a drift found and repaired; 
 	@examples/quickstart/demo.sh target/debug/evenkeel
 
 bench: build ## Print ratios beside its peers
-	@command -v conmon >/dev/null || apt-get install -y -q --no-install-recommends conmon
+	@$(MAKE) --no-print-directory deps PACKAGES="$(PEERS)"
 	$(CARGO) bench --package evenkeel-tests --bench peers
 	tests/bench/shim-memory.sh 20
 	tests/bench/pull.sh target/release/evenkeel

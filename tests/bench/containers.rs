@@ -1,38 +1,111 @@
-//! Starting containers and looking at them. What their supervisors cost is `shim-memory.sh`.
+//! Starting one container, and a hundred on one bridge, beside peers. What supervisors cost is `shim-memory.sh`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use evenkeel_tests::Sandbox;
 
-use crate::compare;
-use crate::peers::Runc;
+use crate::peers::{COMMAND, Docker, Missing, Podman, Raw, Runc};
+use crate::{Figures, told};
 
-/// Containers that are started in one go.
-const COUNT: usize = 20;
+/// Times that each is measured, taking turns, so that a slow moment of the machine meets all of them.
+const ROUNDS: usize = 11;
+/// Times that the slow peers are measured.
+const SLOW_ROUNDS: usize = 5;
 
-/// Compares the start of containers, and times a pass with nothing to do.
-pub fn starts(sandbox: &Sandbox) {
+/// Containers on the one bridge.
+const COUNT: usize = 100;
+
+/// Compares the start of one container, with and without a network.
+pub fn one(sandbox: &Sandbox) {
     sandbox.manifest("image.yaml", &sandbox.busybox_image());
-    // The image first, so that only the containers are measured.
+    sandbox.manifest("network.yaml", &network());
+    // Image and network first, so that only the container is measured.
     sandbox.apply();
-    let document = |index| {
-        format!(
-            "apiVersion: evenkeel/v1\nkind: Container\nmetadata: {{name: c{index}}}\nspec:\n  image: busybox\n  \
-             command: [sleep, \"100000\"]\n  stopSignal: KILL\n"
-        )
-    };
-    sandbox.manifest("containers.yaml", &(0..COUNT).map(document).collect::<Vec<_>>().join("---\n"));
-    let seconds = |work: &dyn Fn()| {
-        let start = Instant::now();
-        work();
-        start.elapsed().as_secs_f64()
-    };
+    let raw = Raw::prepare(sandbox);
+    let runc = told(Runc::prepare(sandbox, 1));
+    let podman = told(Podman::prepare(sandbox));
+    let docker = told(Docker::start(sandbox));
+    let mut figures = Figures::default();
+    for round in 0..ROUNDS {
+        figures.add("raw system calls", raw.start_one().0);
+        for (what, networks) in [(OURS, ""), (OURS_ON_BRIDGE, "networks: [{name: lan}]")] {
+            sandbox.manifest("containers.yaml", &container(0, networks));
+            figures.add(what, timed(|| drop(sandbox.apply())));
+            sandbox.manifest("containers.yaml", "");
+            sandbox.apply();
+        }
+        if let Some(runc) = &runc {
+            figures.add("runc run --detach", timed(|| runc.run_detached(0)));
+            runc.delete(0);
+        }
+        if round >= SLOW_ROUNDS {
+            continue;
+        }
+        if let Some(podman) = &podman {
+            figures.add("podman run --detach", timed(|| podman.run_detached("one", &[])));
+            podman.remove(&["one"]);
+        }
+        if let Some(docker) = &docker {
+            figures.add("docker run --detach", timed(|| docker.run_detached("one", &[])));
+            docker.remove(&["one"]);
+            figures
+                .add("docker run --detach --network none", timed(|| docker.run_detached("one", &["--network=none"])));
+            docker.remove(&["one"]);
+        }
+    }
+    figures.print("one container, until its process runs", OURS);
+}
 
-    let ours = seconds(&|| drop(sandbox.apply()));
-    let runc = Runc::prepare(sandbox, COUNT);
-    compare(&format!("apply, {COUNT} new containers / runc run"), ours, Some(seconds(&|| runc.run_all())), "s");
-    runc.delete_all();
+const OURS: &str = "evenkeel apply";
+const OURS_ON_BRIDGE: &str = "evenkeel apply, on a bridge";
 
-    compare("apply, nothing to do", seconds(&|| drop(sandbox.apply())), None, "s");
-    compare("drift", seconds(&|| drop(sandbox.evenkeel(&["drift"]).expect_code(0))), None, "s");
+/// Compares a hundred containers on one bridge from nothing, then a pass with nothing to do.
+pub fn hundred(sandbox: &Sandbox) {
+    let raw = Raw::prepare(sandbox);
+    let mut figures = Figures::default();
+    let mut idle = Figures::default();
+    for _ in 0..3 {
+        let (took, started) = raw.start_on_bridge(COUNT);
+        figures.add("raw system calls", took);
+        drop(started);
+        raw.clear_bridge();
+        let containers: Vec<String> = (0..COUNT).map(|index| container(index, "networks: [{name: lan}]")).collect();
+        sandbox.manifest("network.yaml", &network());
+        sandbox.manifest("containers.yaml", &containers.join("---\n"));
+        figures.add(OURS, timed(|| drop(sandbox.apply())));
+        idle.add(OURS, timed(|| drop(sandbox.apply())));
+        sandbox.manifest("containers.yaml", "");
+        sandbox.manifest("network.yaml", "");
+        sandbox.apply();
+    }
+    let mut compose = || -> Result<(), Missing> {
+        let docker = Docker::start(sandbox)?;
+        let project = docker.compose_project(COUNT)?;
+        figures.add("docker-compose up --detach", timed(|| docker.compose_up(&project)));
+        idle.add("docker-compose up --detach", timed(|| docker.compose_up(&project)));
+        docker.compose_down(&project);
+        Ok(())
+    };
+    told(compose());
+    figures.print("a hundred containers on one bridge, from nothing", OURS);
+    idle.print("a hundred containers, nothing to do", OURS);
+}
+
+fn network() -> String {
+    "apiVersion: evenkeel/v1\nkind: Network\nmetadata: {name: lan}\nspec: {driver: bridge, subnets: [{subnet: \
+     10.87.0.0/16}]}\n"
+        .to_owned()
+}
+
+fn container(index: usize, networks: &str) -> String {
+    format!(
+        "apiVersion: evenkeel/v1\nkind: Container\nmetadata: {{name: c{index}}}\nspec:\n  image: busybox\n  command: \
+         {COMMAND:?}\n  stopSignal: KILL\n  {networks}\n"
+    )
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
 }

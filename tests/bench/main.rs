@@ -1,28 +1,66 @@
 //! Ratios beside peers, on this machine, now: evenkeel's figure divided by the peer's, so below 1 is better.
 //!
-//! Runs the release programs in a sandbox. A peer that is not installed is said to be so and left out. The plain
-//! figures are printed beside the ratios, but mean something on one machine only.
+//! Runs the release programs in a sandbox; `cargo bench -- NAME` runs the part of that name alone. A peer that cannot run is
+//! said so with the reason. The plain figures are printed beside the ratios, but mean something on one machine only.
 
 mod containers;
 mod peers;
 
+use std::fmt::Display;
+use std::time::Duration;
+
+use evenkeel_tests::Sandbox;
+
+type Part = fn(&Sandbox);
+
+/// What can be measured, by name.
+const PARTS: [(&str, Part); 2] = [("one", containers::one), ("hundred", containers::hundred)];
+
 fn main() {
     evenkeel_tests::sandbox::sandboxed_program(|sandbox| {
-        println!("{:<44} {:>12} {:>12} {:>8}", "", "evenkeel", "peer", "ratio");
-        containers::starts(sandbox);
+        // Cargo adds `--bench`.
+        let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+        for (name, measure) in PARTS {
+            if asked.is_empty() || asked.iter().any(|asked| asked == name) {
+                measure(sandbox);
+            }
+        }
     });
 }
 
-/// Prints one line: both figures with their unit, and the ratio.
-fn compare(what: &str, ours: f64, peer: Option<f64>, unit: &str) {
-    match peer {
-        Some(peer) => {
-            println!("{what:<44} {:>12} {:>12} {:>8.2}", figure(ours, unit), figure(peer, unit), ours / peer);
+/// Times by what was done, in the order in which they came first.
+#[derive(Default)]
+struct Figures(Vec<(&'static str, Vec<Duration>)>);
+
+impl Figures {
+    fn add(&mut self, what: &'static str, took: Duration) {
+        match self.0.iter_mut().find(|(name, _)| *name == what) {
+            Some((_, times)) => times.push(took),
+            None => self.0.push((what, vec![took])),
         }
-        None => println!("{what:<44} {:>12} {:>12} {:>8}", figure(ours, unit), "-", "-"),
+    }
+
+    /// Prints the median of each, and how many of it `ours` takes.
+    fn print(&self, title: &str, ours: &str) {
+        let medians: Vec<(&str, usize, f64)> =
+            self.0.iter().map(|(name, times)| (*name, times.len(), median(times))).collect();
+        let own = medians.iter().find(|(name, ..)| *name == ours).map(|(_, _, median)| *median);
+        println!("{title}");
+        for (name, rounds, median) in medians {
+            let ratio = own.map_or(String::new(), |own| format!("{:.3}", own / median));
+            println!("  {name:<40} {:>10.2} ms   median of {rounds:<3} ratio {ratio}", median * 1e3);
+        }
     }
 }
 
-fn figure(value: f64, unit: &str) -> String {
-    format!("{value:.2} {unit}")
+/// Gives the median in seconds.
+fn median(times: &[Duration]) -> f64 {
+    let mut times: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Gives what is there, and says why where it is not.
+fn told<T, E: Display>(result: Result<T, E>) -> Option<T> {
+    result.inspect_err(|error| println!("{error}")).ok()
 }
