@@ -190,6 +190,8 @@ impl Pass {
                 // A container that cannot be made yet is wanted all the same: `drift` must know of it.
                 Action::Hold(Why::Conflict { .. })
                     if key.kind != Kind::Container || self.last_applied.contains(key) => {}
+                // Repaired to what it was: the ledger knows it, and nothing that it does not know is made.
+                Action::Update(_) if self.is_as_applied(key) => {}
                 Action::Create | Action::Update(_) | Action::Replace(_) | Action::Hold(Why::Conflict { .. }) => {
                     if let Some(object) = self.object(key) {
                         intents.push((key.clone(), object, self.desired.files.get(key).cloned()));
@@ -216,6 +218,17 @@ impl Pass {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether an object's manifest is the one that was applied last.
+    fn is_as_applied(&self, key: &Key) -> bool {
+        let (now, last, name) = (&self.desired, &self.last_applied, &key.name);
+        match key.kind {
+            Kind::Image => now.images.get(name) == last.images.get(name),
+            Kind::Volume => now.volumes.get(name) == last.volumes.get(name),
+            Kind::Network => now.networks.get(name) == last.networks.get(name),
+            Kind::Container => now.containers.get(name) == last.containers.get(name),
+        }
     }
 
     fn is_made(&self, container: &Name) -> bool {

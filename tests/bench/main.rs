@@ -5,6 +5,7 @@
 
 mod containers;
 mod peers;
+mod repair;
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use evenkeel_tests::Sandbox;
 type Part = fn(&Sandbox);
 
 /// What can be measured, by name.
-const PARTS: [(&str, Part); 2] = [("one", containers::one), ("hundred", containers::hundred)];
+const PARTS: [(&str, Part); 3] =
+    [("one", containers::one), ("hundred", containers::hundred), ("repair", repair::latency)];
 
 fn main() {
     evenkeel_tests::sandbox::sandboxed_program(|sandbox| {

@@ -28,7 +28,7 @@ use requests::Incoming;
 const QUIET: Duration = Duration::from_millis(50);
 /// … or after so long at the latest.
 const SETTLED: Duration = Duration::from_secs(2);
-/// Kernel events within this time are one.
+/// The first event is followed at once; those within this time after a look are one. A look's own repairs are among them.
 const BURST: Duration = Duration::from_millis(15);
 
 /// What an agent is told at its start.
@@ -83,6 +83,7 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
     let mut reload = true;
     let mut due = Some(Instant::now());
     let mut next_resync = Instant::now() + jittered(resync);
+    let mut looked = Instant::now();
     loop {
         let now = Instant::now();
         let next = [Some(next_resync), keeper.next_try(now), due].into_iter().flatten().min().unwrap_or(next_resync);
@@ -94,11 +95,11 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
             }
             () = manifests.changed(QUIET, SETTLED) => (reload, due) = (true, Some(Instant::now())),
             () = fetches.ended() => due = Some(Instant::now()),
-            () = statuses.changed(BURST, BURST) => due = sooner(due, keeper.gate(Instant::now())),
+            () = statuses.changed(Duration::ZERO, BURST) => due = sooner(due, keeper.gate(after_burst(looked))),
             // Where the watch ended, the timer remains.
             Some(_) = hints.recv() => {
                 while hints.try_recv().is_ok() {}
-                due = sooner(due, keeper.gate(Instant::now() + BURST));
+                due = sooner(due, keeper.gate(after_burst(looked)));
             }
             Some(request) = incoming.recv() => match request {
                 Incoming::Wake => due = Some(Instant::now()),
@@ -117,7 +118,7 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
                     () = end.told() => break,
                     () = keeper.look(reload) => {}
                 }
-                (reload, due) = (false, None);
+                (reload, due, looked) = (false, None, Instant::now());
                 if keeper.source_is_in_motion() {
                     (reload, due) = (true, Some(Instant::now() + SETTLED));
                 }
@@ -157,6 +158,11 @@ impl End {
 
 fn sooner(due: Option<Instant>, at: Instant) -> Option<Instant> {
     Some(due.map_or(at, |due| due.min(at)))
+}
+
+/// Gives the time at which an event that comes now is followed, where the last look ended at `looked`.
+fn after_burst(looked: Instant) -> Instant {
+    Instant::now().max(looked + BURST)
 }
 
 /// Varies an interval by up to a tenth, so that the agents of many hosts do not ask one registry at the same time.

@@ -63,7 +63,7 @@ impl Ledger {
         if opened.is_empty() && closed.is_empty() {
             return Ok(DriftChanges::default());
         }
-        self.write(|transaction| {
+        self.note(|transaction| {
             let mut close = transaction.prepare_cached(
                 "UPDATE drift SET until = ?5 WHERE until IS NULL
                  AND subject = ?1 AND field = ?2 AND desired IS ?3 AND observed IS ?4",

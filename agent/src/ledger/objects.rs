@@ -107,11 +107,14 @@ impl Ledger {
         })
     }
 
-    /// Notes that what was begun is done.
+    /// Notes that what was begun is done. Writes only where that is news.
     pub fn applied(&self, key: &Key) -> Result<(), LedgerError> {
         self.write(|transaction| {
             transaction
-                .prepare_cached("UPDATE objects SET state = ?2, applied = intended WHERE key = ?1")?
+                .prepare_cached(
+                    "UPDATE objects SET state = ?2, applied = intended
+                     WHERE key = ?1 AND (state != ?2 OR applied IS NOT intended)",
+                )?
                 .execute(params![key.to_string(), EntryState::Applied.as_str()])?;
             Ok(())
         })

@@ -114,15 +114,26 @@ impl Ledger {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, LedgerError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        commit(&mut connection, work).map_err(|source| self.not_written(source))
+    }
+
+    /// Runs one transaction that writes what may be lost with the power, never with the process: it waits for no disk.
+    ///
+    /// The next [`Ledger::write`] takes it to the disk too.
+    pub(super) fn note<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let run = || {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = work(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
+            // In WAL mode a commit waits for the disk under FULL, a checkpoint under both.
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            let noted = commit(&mut connection, work);
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            noted
         };
-        run().map_err(|source| {
-            damage(&self.path, &source).unwrap_or_else(|| LedgerError::Write { path: self.path.clone(), source })
-        })
+        run().map_err(|source| self.not_written(source))
+    }
+
+    fn not_written(&self, source: rusqlite::Error) -> LedgerError {
+        damage(&self.path, &source).unwrap_or_else(|| LedgerError::Write { path: self.path.clone(), source })
     }
 
     /// Runs one transaction that reads.
@@ -138,6 +149,16 @@ impl Ledger {
             damage(&self.path, &source).unwrap_or_else(|| LedgerError::Read { path: self.path.clone(), source })
         })
     }
+}
+
+fn commit<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = work(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, LedgerError> {

@@ -20,7 +20,7 @@ mod watch;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use evenkeel_plan::Endpoint;
 use evenkeel_schema::{Key, Kind, Name, NetworkSpec};
@@ -44,6 +44,8 @@ pub struct Networks {
     namespaces: Arc<namespace::Directory>,
     /// How the fixed part of the firewall table is listed on this host, asked once.
     fresh_table: Arc<tokio::sync::OnceCell<firewall::Listing>>,
+    /// The firewall table as it was listed last.
+    last_table: Arc<Mutex<Option<firewall::SeenTable>>>,
 }
 
 impl Networks {
@@ -51,7 +53,8 @@ impl Networks {
     pub async fn open(paths: &Paths, instance: &Instance) -> Result<Networks, NetworkError> {
         let netlink = Netlink::open().map_err(|source| NetworkError::Connect { source })?;
         let (paths, instance) = (paths.clone(), instance.clone());
-        Ok(Networks { netlink, paths, instance, namespaces: Arc::default(), fresh_table: Arc::default() })
+        let (namespaces, fresh_table, last_table) = Default::default();
+        Ok(Networks { netlink, paths, instance, namespaces, fresh_table, last_table })
     }
 
     /// Makes a network's own link with all that hangs on it, completes it or repairs it.

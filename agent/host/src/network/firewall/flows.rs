@@ -11,9 +11,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use evenkeel_plan::Firewall;
 use evenkeel_schema::Protocol;
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlaBuffer, NlasIterator};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NlaBuffer, NlasIterator};
 use netlink_sys::Socket;
-use netlink_sys::protocols::NETLINK_NETFILTER;
+
+use super::nfnetlink::{self, receive, send};
 
 /// Where packets to a local address and UDP port are to go.
 #[derive(Debug, Default)]
@@ -66,8 +67,7 @@ impl Ways {
 
 /// Deletes stale flows; says how many there were. Blocks for as long as the kernel lists its flows.
 pub(super) fn forget_stale(ways: &Ways) -> io::Result<usize> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
+    let socket = nfnetlink::connect()?;
     let stale: Vec<Flow> = list(&socket)?.into_iter().filter(|flow| ways.is_stale(flow)).collect();
     for flow in &stale {
         send(&socket, DELETE, NLM_F_REQUEST | NLM_F_ACK, flow.family, &flow.name)?;
@@ -83,8 +83,6 @@ pub(super) fn forget_stale(ways: &Ways) -> io::Result<usize> {
 /// Types of messages: `NFNL_SUBSYS_CTNETLINK` in the upper byte, `IPCTNL_MSG_CT_*` in the lower.
 const GET: u16 = (1 << 8) | 1;
 const DELETE: u16 = (1 << 8) | 2;
-/// `struct nfgenmsg`: family, version, resource id.
-const NFGENMSG: usize = 4;
 /// Attributes of a flow (`enum ctattr_type`) and of a direction of it.
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
@@ -98,39 +96,6 @@ fn list(socket: &Socket) -> io::Result<Vec<Flow>> {
     let mut flows = Vec::new();
     receive(socket, |family, body| flows.extend(flow(family, body)))?;
     Ok(flows)
-}
-
-fn send(socket: &Socket, kind: u16, flags: u16, family: u8, attributes: &[u8]) -> io::Result<()> {
-    let length = 16 + NFGENMSG + attributes.len();
-    let mut message = (length as u32).to_ne_bytes().to_vec();
-    message.extend(kind.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend([family, 0, 0, 0]);
-    message.extend(attributes);
-    socket.send_to(&message, &netlink_sys::SocketAddr::new(0, 0), 0).map(|_| ())
-}
-
-/// Takes messages up to the end of the answer: an acknowledgement, an error, or the end of a list.
-fn receive(socket: &Socket, mut take: impl FnMut(u8, &[u8])) -> io::Result<()> {
-    loop {
-        let mut buffer = Vec::with_capacity(64 * 1024);
-        socket.recv_from(&mut buffer, 0)?;
-        let mut datagram = buffer.as_slice();
-        while let Ok(message) = NetlinkBuffer::new_checked(datagram) {
-            let body = message.payload();
-            let code = body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
-            match message.message_type() {
-                netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE if code < 0 => {
-                    return Err(io::Error::from_raw_os_error(-code));
-                }
-                netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE => return Ok(()),
-                _ if body.len() > NFGENMSG => take(body[0], &body[NFGENMSG..]),
-                _ => {}
-            }
-            datagram = datagram.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
 }
 
 /// Reads a flow, if it is one of UDP.

@@ -10,6 +10,7 @@
 //! nowhere but to loopback, so a connection is refused there, and clients go on to `127.0.0.1`.
 
 mod flows;
+mod nfnetlink;
 mod nft;
 mod ports;
 mod read;
@@ -17,6 +18,8 @@ mod render;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::PoisonError;
 
 use evenkeel_plan::{Firewall, ObservedFirewall, Sight};
 
@@ -52,7 +55,24 @@ impl Networks {
         }
     }
 
+    /// Lists the table, unless no transaction was made since it was listed last.
     async fn read_firewall(&self) -> Result<Option<ObservedFirewall>, NetworkError> {
+        // A kernel that does not tell is asked for the whole each time.
+        let generation = nfnetlink::generation().ok();
+        let last = self.last_table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(last) = last.filter(|last| Some(last.generation) == generation) {
+            return Ok(last.observed);
+        }
+        let observed = self.list_firewall().await?;
+        // What changed during the listing is seen by the next.
+        if let Some(generation) = generation {
+            let seen = SeenTable { generation, observed: observed.clone() };
+            *self.last_table.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        }
+        Ok(observed)
+    }
+
+    async fn list_firewall(&self) -> Result<Option<ObservedFirewall>, NetworkError> {
         let table = self.instance.as_str();
         let Some(text) = nft::list(table).await? else { return Ok(None) };
         let listing = Listing::parse(table, &text)?;
@@ -64,6 +84,13 @@ impl Networks {
         }
         Ok(Some(observed))
     }
+}
+
+/// The table as it was at one generation of the kernel's tables.
+#[derive(Clone, Debug)]
+pub(super) struct SeenTable {
+    generation: u32,
+    observed: Option<ObservedFirewall>,
 }
 
 /// Loads the table into a namespace of its own and lists it: how this nft and this kernel write the fixed part.

@@ -1,0 +1,70 @@
+//! nfnetlink: what the kernel's packet filter and flow table are asked without a program between.
+
+use std::io;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NlasIterator};
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+/// `struct nfgenmsg`: family, version, resource id.
+const NFGENMSG: usize = 4;
+/// `NFNL_SUBSYS_NFTABLES` in the upper byte, `NFT_MSG_GETGEN` in the lower.
+const GET_GENERATION: u16 = (10 << 8) | 16;
+/// `NFTA_GEN_ID`, a number in network byte order.
+const GENERATION: u16 = 1;
+
+/// Opens a socket in the calling thread's network namespace.
+pub(super) fn connect() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    Ok(socket)
+}
+
+/// Asks for the number of the last transaction that changed any table of this network namespace.
+///
+/// As long as it stays the same, a listing made at it is still what the kernel has.
+pub(super) fn generation() -> io::Result<u32> {
+    let socket = connect()?;
+    send(&socket, GET_GENERATION, NLM_F_REQUEST | NLM_F_ACK, libc::AF_UNSPEC as u8, &[])?;
+    let mut generation = None;
+    receive(&socket, |_, attributes| {
+        let mut all = NlasIterator::new(attributes).filter_map(Result::ok);
+        let number = all.find(|attribute| attribute.kind() == GENERATION);
+        generation = number.and_then(|number| number.value().try_into().ok()).map(u32::from_be_bytes);
+    })?;
+    generation.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the kernel gave no generation of its tables"))
+}
+
+/// Sends one message of a subsystem's type about a family.
+pub(super) fn send(socket: &Socket, kind: u16, flags: u16, family: u8, attributes: &[u8]) -> io::Result<()> {
+    let length = 16 + NFGENMSG + attributes.len();
+    let mut message = (length as u32).to_ne_bytes().to_vec();
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend([family, 0, 0, 0]);
+    message.extend(attributes);
+    socket.send_to(&message, &netlink_sys::SocketAddr::new(0, 0), 0).map(|_| ())
+}
+
+/// Takes messages up to the end of the answer: an acknowledgement, an error, or the end of a list.
+pub(super) fn receive(socket: &Socket, mut take: impl FnMut(u8, &[u8])) -> io::Result<()> {
+    loop {
+        let mut buffer = Vec::with_capacity(64 * 1024);
+        socket.recv_from(&mut buffer, 0)?;
+        let mut datagram = buffer.as_slice();
+        while let Ok(message) = NetlinkBuffer::new_checked(datagram) {
+            let body = message.payload();
+            let code = body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
+            match message.message_type() {
+                netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE if code < 0 => {
+                    return Err(io::Error::from_raw_os_error(-code));
+                }
+                netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE => return Ok(()),
+                _ if body.len() > NFGENMSG => take(body[0], &body[NFGENMSG..]),
+                _ => {}
+            }
+            datagram = datagram.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
