@@ -47,6 +47,8 @@ pub fn fill(inside: &Inside, target: &Path, volume: &Path) -> Result<(), CopyUpE
         }
         fs::create_dir(&begun).map_err(failed(&begun))?;
         copy_children(&source, &begun)?;
+        // What has the name of a whole copy has to be one after a power failure too.
+        flush(&begun).map_err(failed(&begun))?;
         fs::rename(&begun, &whole).map_err(failed(&whole))?;
     }
     for entry in fs::read_dir(&whole).map_err(failed(&whole))? {
@@ -55,6 +57,11 @@ pub fn fill(inside: &Inside, target: &Path, volume: &Path) -> Result<(), CopyUpE
         fs::rename(entry.path(), &place).map_err(failed(&place))?;
     }
     fs::remove_dir(&whole).map_err(failed(&whole))
+}
+
+/// Flushes the file system that a directory lies in: one call for however many files.
+fn flush(directory: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(directory)?)?)
 }
 
 fn remove_tree(path: &Path) -> io::Result<()> {
