@@ -2,7 +2,7 @@
 
 use evenkeel_tests::images::{Image, Packing, layer, write_layout};
 use evenkeel_tests::registry::{Options, Registry};
-use evenkeel_tests::{Sandbox, ask, sandboxed};
+use evenkeel_tests::{Sandbox, ask, program, sandboxed};
 
 use crate::story;
 
@@ -32,6 +32,27 @@ fn a_reference_is_pulled_and_run() {
         // The store has it: the registry is not needed any more.
         drop(registry);
         story::in_sync(sandbox);
+    });
+}
+
+/// As on a minimal Debian: one clear error, not a panic of the library's.
+#[test]
+fn a_host_that_trusts_no_authority_is_told_so() {
+    sandboxed(|sandbox| {
+        let registry = Registry::start(Options::default());
+        push(sandbox, &registry, "pulled", Packing::Gzip);
+        let image = format!(
+            "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: site}}\n\
+             spec: {{reference: \"{}\", insecure: true}}\n",
+            registry.reference("site:1")
+        );
+        sandbox.manifest("image.yaml", &image);
+        let manifests = sandbox.manifests();
+        let mut command = sandbox.command(&["apply", "-f", manifests.to_str().expect("a path in UTF-8")]);
+        command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+        let run = program::run(&mut command).expect_code(1).says("install ca-certificates");
+        assert!(!run.stderr.contains("this is a bug"), "{run}");
+        sandbox.apply();
     });
 }
 

@@ -34,6 +34,10 @@ pub enum RegistryError {
          put its authority into /etc/evenkeel/certs.d/{registry}/ca.crt"
     )]
     Certificate { registry: String, what: String, source: OciDistributionError },
+    #[error(
+        "the host trusts no certificate authority, without which {registry} cannot be asked; install ca-certificates"
+    )]
+    NoAuthorities { registry: String, source: OciDistributionError },
     #[error("{registry} speaks HTTP, not HTTPS, so {what} was not asked for; `insecure: true` allows it")]
     PlainText { registry: String, what: String, source: OciDistributionError },
     #[error("{registry} cannot be reached for {what}")]

@@ -11,7 +11,7 @@ mod error;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use evenkeel_schema::{Digest, Platform};
@@ -180,10 +180,17 @@ fn client(
         // Another part of the process may have installed one before.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    let plain = protocol == ClientProtocol::Http;
-    let config = |accept_invalid_certificates| ClientConfig {
-        protocol: protocol.clone(),
-        accept_invalid_certificates,
+    // Without any authority on the host the library panics where it is given other certificates or is to speak in plain
+    // text; asked for its default it says so.
+    static TRUSTED: OnceLock<()> = OnceLock::new();
+    if TRUSTED.get().is_none() {
+        let registry = registry.to_owned();
+        let failed = |source| RegistryError::NoAuthorities { registry, source };
+        Client::try_from(ClientConfig::default()).map_err(failed)?;
+        TRUSTED.get_or_init(|| ());
+    }
+    let config = ClientConfig {
+        protocol,
         extra_root_certificates: certificates.to_vec(),
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
@@ -191,12 +198,7 @@ fn client(
         platform_resolver: None,
         ..ClientConfig::default()
     };
-    let client = match Client::try_from(config(false)) {
-        // A host without any authority cannot verify; a registry that is spoken to in plain text needs none.
-        Err(_) if plain => Client::try_from(config(true)),
-        other => other,
-    };
-    client.map_err(|source| RegistryError::Client { registry: registry.to_owned(), source }.into())
+    Client::try_from(config).map_err(|source| RegistryError::Client { registry: registry.to_owned(), source }.into())
 }
 
 /// Tries a request again where the reason that it failed may pass.
