@@ -3,21 +3,26 @@
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
+# Where the programs lie that are installed.
+BUILT ?= target/release
+# How many power cuts `make test-vm` makes.
+CUTS ?= 60
 
 # What the program needs at run time, what it is built with, and what the suite asks and compares with.
 PACKAGES := \
 	nftables iproute2 \
 	gcc libc6-dev libseccomp-dev make pkg-config ca-certificates git \
-	apache2-utils busybox-static docker-registry openssl procps runc skopeo util-linux
+	apache2-utils busybox-static docker-registry openssl procps runc skopeo util-linux \
+	binutils e2fsprogs mmdebstrap qemu-system-x86
 
 # What `make bench` compares with; Debian starts docker.io's daemon where systemd runs, and the benchmark its own.
 PEERS := conmon docker-compose docker.io iptables podman runc umoci
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install programs test lint demo bench deny clean
+.PHONY: help deps build install programs test test-vm lint demo bench deny clean
 
 help: ## Show what there is to make
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 deps: ## Install the Debian packages that are missing
 	@missing=$$(for package in $(PACKAGES); do \
@@ -31,8 +36,8 @@ build: deps ## Build the programs for installing, in target/release
 	$(CARGO) build --release --locked --package evenkeel --package evenkeel-shim
 
 install: build ## Install programs and systemd unit below PREFIX (/usr/local)
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/evenkeel
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/evenkeel-shim
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILT)/evenkeel
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILT)/evenkeel-shim
 	install -D -m 0644 -t $(DESTDIR)/etc/systemd/system agent/evenkeel.service
 
 programs: deps
@@ -46,6 +51,9 @@ test: programs ## Run the whole suite (as root), then look for leftovers
 		then $(CARGO) nextest run --workspace --locked; \
 		else $(CARGO) test --workspace --locked; fi; \
 	status=$$?; target/debug/evenkeel-test-leftovers --check target/before-tests || status=1; exit $$status
+
+test-vm: programs ## Run the virtual machines' tests: systemd, reboots, CUTS=60 power cuts
+	EVENKEEL_VM_CUTS=$(CUTS) $(CARGO) test --locked --package evenkeel-tests --test vm -- --nocapture --include-ignored
 
 lint: deps ## Check format and lints
 	$(CARGO) fmt --all --check

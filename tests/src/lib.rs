@@ -12,6 +12,7 @@ pub mod program;
 pub mod registry;
 pub mod rootfs;
 pub mod sandbox;
+pub mod vm;
 
 pub use ask::eventually;
 pub use program::{Run, run};
