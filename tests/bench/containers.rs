@@ -13,7 +13,7 @@ const ROUNDS: usize = 11;
 const SLOW_ROUNDS: usize = 5;
 
 /// Containers on the one bridge.
-const COUNT: usize = 100;
+pub const COUNT: usize = 100;
 
 /// Compares the start of one container, with and without a network.
 pub fn one(sandbox: &Sandbox) {
@@ -69,9 +69,7 @@ pub fn hundred(sandbox: &Sandbox) {
         figures.add("raw system calls", took);
         drop(started);
         raw.clear_bridge();
-        let containers: Vec<String> = (0..COUNT).map(|index| container(index, "networks: [{name: lan}]")).collect();
-        sandbox.manifest("network.yaml", &network());
-        sandbox.manifest("containers.yaml", &containers.join("---\n"));
+        declare(sandbox, COUNT);
         figures.add(OURS, timed(|| drop(sandbox.apply())));
         idle.add(OURS, timed(|| drop(sandbox.apply())));
         sandbox.manifest("containers.yaml", "");
@@ -89,6 +87,14 @@ pub fn hundred(sandbox: &Sandbox) {
     told(compose());
     figures.print("a hundred containers on one bridge, from nothing", OURS);
     idle.print("a hundred containers, nothing to do", OURS);
+}
+
+/// States containers on one bridge network.
+pub fn declare(sandbox: &Sandbox, count: usize) {
+    let containers: Vec<String> = (0..count).map(|index| container(index, "networks: [{name: lan}]")).collect();
+    sandbox.manifest("image.yaml", &sandbox.busybox_image());
+    sandbox.manifest("network.yaml", &network());
+    sandbox.manifest("containers.yaml", &containers.join("---\n"));
 }
 
 fn network() -> String {

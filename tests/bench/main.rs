@@ -4,6 +4,7 @@
 //! said so with the reason. The plain figures are printed beside the ratios, but mean something on one machine only.
 
 mod containers;
+mod idle;
 mod peers;
 mod repair;
 
@@ -15,8 +16,8 @@ use evenkeel_tests::Sandbox;
 type Part = fn(&Sandbox);
 
 /// What can be measured, by name.
-const PARTS: [(&str, Part); 3] =
-    [("one", containers::one), ("hundred", containers::hundred), ("repair", repair::latency)];
+const PARTS: [(&str, Part); 4] =
+    [("one", containers::one), ("hundred", containers::hundred), ("repair", repair::latency), ("idle", idle::costs)];
 
 fn main() {
     evenkeel_tests::sandbox::sandboxed_program(|sandbox| {
