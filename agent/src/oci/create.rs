@@ -13,7 +13,8 @@ use nix::sys::stat::{Mode, umask};
 use super::OciError;
 use super::adapt::adapt;
 use super::arguments::Create;
-use super::executor::{Confined, Window};
+use super::executor::{Confined, Confinement, Window};
+use super::filter::Filter;
 use super::record::{Place, Record, write_json};
 use super::report::Report;
 
@@ -31,6 +32,7 @@ pub fn create(root: &Path, arguments: &Create, report: &Report) -> Result<(), Oc
     let mut spec = Spec::load(&config).map_err(|source| OciError::Bundle { path: config.clone(), source })?;
     spec.canonicalize_rootfs(&bundle).map_err(|source| OciError::Bundle { path: config.clone(), source })?;
     let (adapted, confinement) = adapt(&config, &spec)?;
+    let filter = compile(root, &place.id, &confinement)?;
     inherit_nothing(&place.id)?;
 
     let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
@@ -44,7 +46,7 @@ pub fn create(root: &Path, arguments: &Create, report: &Report) -> Result<(), Oc
     write_json(&adapted_path, &adapted)?;
 
     let window = adapted.process().as_ref().and_then(|process| process.console_size()).map(window_of);
-    let made = build(root, arguments, &place, Confined { confinement, report: report.clone(), window });
+    let made = build(root, arguments, &place, Confined { confinement, filter, report: report.clone(), window });
     let result = made.map_err(|source| explain(&place.id, source, report)).and_then(|pid| {
         record.process = Some((pid, start_time(pid.unsigned_abs()).unwrap_or_default()));
         place.write_record(&record)?;
@@ -69,6 +71,12 @@ fn build(root: &Path, arguments: &Create, place: &Place, executor: Confined) -> 
         .with_no_pivot(arguments.no_pivot)
         .build()?;
     Ok(container.pid().map_or(0, |pid| pid.as_raw()))
+}
+
+/// Gives the compiled policy of a confinement. In this process: a cloned one would keep nothing.
+pub fn compile(root: &Path, id: &str, confinement: &Confinement) -> Result<Option<Filter>, OciError> {
+    let filter = confinement.seccomp.as_ref().map(|policy| Filter::of(root, policy)).transpose();
+    filter.map_err(|source| OciError::Filter { id: id.to_owned(), source })
 }
 
 /// Reads a terminal's size out of a bundle; libcontainer takes no notice of it.

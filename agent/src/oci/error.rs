@@ -7,6 +7,8 @@ use evenkeel_host::container::devices::DevicesError;
 use libcontainer::error::LibcontainerError;
 use libcontainer::oci_spec::OciSpecError;
 
+use super::filter::FilterError;
+
 /// An error of one verb.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
@@ -76,6 +78,12 @@ pub enum OciError {
         id: String,
         #[source]
         source: DevicesError,
+    },
+    #[error("container {id}: seccomp filter")]
+    Filter {
+        id: String,
+        #[source]
+        source: FilterError,
     },
     #[error("exec in container {id}: no command given")]
     NoCommand { id: String },

@@ -19,7 +19,7 @@ use super::OciError;
 use super::adapt::split;
 use super::arguments::Exec;
 use super::console::{Console, own_window};
-use super::create::{explain, inherit_nothing, window_of};
+use super::create::{compile, explain, inherit_nothing, window_of};
 use super::executor::Confined;
 use super::record::{Place, status_word};
 use super::report::Report;
@@ -42,6 +42,7 @@ pub fn exec(root: &Path, arguments: &Exec, report: &Report) -> Result<i32, OciEr
     let process = wanted_process(arguments, of_container, &place.id)?;
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
     let (mut given, confinement) = split(&process, seccomp);
+    let filter = compile(root, &place.id, &confinement)?;
     inherit_nothing(&place.id)?;
 
     let system = |what| {
@@ -73,7 +74,7 @@ pub fn exec(root: &Path, arguments: &Exec, report: &Report) -> Result<i32, OciEr
             .with_root_path(root)?
             .with_pid_file(arguments.pid_file.as_ref())?
             .with_console_socket(socket)
-            .with_executor(Confined { confinement, report: report.clone(), window })
+            .with_executor(Confined { confinement, filter, report: report.clone(), window })
             .as_tenant()
             .with_process(Some(&path))
             // For libcontainer, "detached" is whether a terminal goes over a socket, and it always does here.

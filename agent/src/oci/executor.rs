@@ -12,14 +12,14 @@ use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 
 use libcontainer::capabilities::drop_privileges;
-use libcontainer::oci_spec::runtime::{LinuxCapabilities, LinuxSeccomp, LinuxSeccompAction, Spec};
-use libcontainer::seccomp::initialize_seccomp;
+use libcontainer::oci_spec::runtime::{LinuxCapabilities, LinuxSeccomp, Spec};
 use libcontainer::syscall::syscall::create_syscall;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 use super::console::set_window;
+use super::filter::Filter;
 use super::report::Report;
 
 /// Exit status of a command that is there and cannot be run.
@@ -43,6 +43,8 @@ pub struct Confinement {
 #[derive(Clone, Debug)]
 pub struct Confined {
     pub confinement: Confinement,
+    /// The compiled policy of the confinement.
+    pub filter: Option<Filter>,
     pub report: Report,
     /// The size that its terminal gets before the command can ask for it.
     pub window: Option<Window>,
@@ -96,9 +98,9 @@ impl Confined {
         let failed = |what: String| (1, what);
         enter(&self.confinement.cwd)
             .map_err(|error| failed(format!("working directory {}: {error}", self.confinement.cwd.display())))?;
-        let filter = || match &self.confinement.seccomp {
+        let filter = || match &self.filter {
             None => Ok(()),
-            Some(seccomp) => load_filter(seccomp).map_err(|error| failed(format!("seccomp filter: {error}"))),
+            Some(filter) => filter.load().map_err(|error| failed(format!("seccomp filter: {error}"))),
         };
         // Without no_new_privs, loading a filter takes CAP_SYS_ADMIN (seccomp(2)); with it, the filter comes as late as can be.
         if !self.confinement.no_new_privileges {
@@ -130,68 +132,6 @@ fn enter(cwd: &Path) -> std::io::Result<()> {
     match std::env::current_dir()?.is_absolute() {
         true => Ok(()),
         false => Err(Errno::ENOENT.into()),
-    }
-}
-
-/// Loads the filter, and a second one that answers ENOSYS to system calls newer than libseccomp.
-///
-/// Programs fall back from a new system call to an older one when it is ENOSYS, and fail when it is EPERM, which is
-/// what a list of allowed names says of every number that it has no name for.
-fn load_filter(seccomp: &LinuxSeccomp) -> Result<(), String> {
-    initialize_seccomp(seccomp).map_err(|error| super::chain(&error))?;
-    if seccomp.default_action() != LinuxSeccompAction::ScmpActErrno {
-        return Ok(());
-    }
-    answer_unknown(newest_known()).map_err(|error| error.to_string())
-}
-
-/// The highest native system call number that libseccomp has a name for.
-fn newest_known() -> u32 {
-    use libseccomp::ScmpSyscall;
-    (0..1024).rev().find(|number| ScmpSyscall::from(*number).get_name().is_ok()).unwrap_or(1024).unsigned_abs()
-}
-
-fn answer_unknown(newest: u32) -> std::io::Result<()> {
-    // The layout of struct seccomp_data: nr at 0, arch at 4.
-    const NUMBER: u32 = 0;
-    const ARCHITECTURE: u32 = 4;
-    /// Set in the numbers of the x32 ABI, which are not newer for it.
-    const X32: u32 = 0x4000_0000;
-    let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
-    let jump = |test, value, yes, no| statement(libc::BPF_JMP | test | libc::BPF_K, yes, no, value);
-    let answer = |value| statement(libc::BPF_RET | libc::BPF_K, 0, 0, value);
-    let errno = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
-    let mut program = [
-        load(ARCHITECTURE),
-        jump(libc::BPF_JEQ, native_architecture(), 0, 4),
-        load(NUMBER),
-        jump(libc::BPF_JGE, X32, 2, 0),
-        jump(libc::BPF_JGT, newest, 0, 1),
-        answer(errno),
-        answer(libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program is valid for the length it states, and the kernel copies it.
-    let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-}
-
-fn statement(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt, jf, k }
-}
-
-/// AUDIT_ARCH_* of linux/audit.h; 0, which no call bears, where it is not known here.
-fn native_architecture() -> u32 {
-    match std::env::consts::ARCH {
-        "x86_64" => 0xc000_003e,
-        "aarch64" => 0xc000_00b7,
-        "riscv64" => 0xc000_00f3,
-        "powerpc64" if cfg!(target_endian = "little") => 0xc000_0015,
-        "s390x" => 0x8000_0016,
-        "loongarch64" => 0xc000_0102,
-        "arm" => 0x4000_0028,
-        "x86" => 0x4000_0003,
-        _ => 0,
     }
 }
 

@@ -16,6 +16,7 @@ mod delete;
 mod error;
 mod exec;
 mod executor;
+mod filter;
 mod kill;
 mod record;
 mod report;

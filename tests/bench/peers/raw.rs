@@ -168,7 +168,7 @@ fn become_program(lower: &Path, directory: &Path, go: OwnedFd, address: Option<I
         if let Some(address) = address {
             fs::File::from(go).read_exact(&mut [0])?;
             let mut links = Rtnetlink::open();
-            let interface = links.index("eth0");
+            let interface = links.bring_up("eth0");
             links.address(interface, address, PREFIX);
             links.default_route(interface, GATEWAY);
         }

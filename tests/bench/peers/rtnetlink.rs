@@ -31,7 +31,9 @@ impl Rtnetlink {
 
     /// Makes a veth pair: one end a port of the bridge here, the other one in the namespace of a process.
     pub fn veth(&mut self, name: &str, bridge: u32, inside: &str, pid: u32) {
-        let mut peer = up(inside);
+        // It cannot be up before the pair is whole.
+        let mut peer = LinkMessage::default();
+        peer.attributes.push(LinkAttribute::IfName(inside.to_owned()));
         peer.attributes.push(LinkAttribute::NetNsPid(pid));
         let mut message = up(name);
         message.attributes.push(LinkAttribute::Controller(bridge));
@@ -40,6 +42,17 @@ impl Rtnetlink {
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
         self.tell(RouteNetlinkMessage::NewLink(message));
+    }
+
+    /// Brings a link up and gives its index.
+    pub fn bring_up(&mut self, name: &str) -> u32 {
+        let index = self.index(name);
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.tell(RouteNetlinkMessage::SetLink(message));
+        index
     }
 
     pub fn address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) {
