@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use evenkeel_host::Paths;
+use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -77,9 +78,11 @@ impl RootLock {
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
         }
+        fail_point!("lock.taken");
         let holder = Holder { pid: std::process::id(), verb: verb.to_owned() };
         let text = serde_json::to_vec(&holder).map_err(|error| failed(error.into()))?;
         file.set_len(0).and_then(|()| file.write_all(&text)).map_err(failed)?;
+        fail_point!("lock.written");
         Ok(RootLock { _file: file })
     }
 }

@@ -15,6 +15,7 @@ use evenkeel_plan::{
     Report, RunState, Sight, Step, Why, plan,
 };
 use evenkeel_schema::Condition;
+use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::{Fetches, Patience};
@@ -99,21 +100,29 @@ impl LockedSession {
         let pass = Arc::new(Pass::new(self, desired, known, &observed, report.plan.clone(), manner, events));
         // Also where there is nothing to do: a policy that changed needs no deed, only to be known.
         pass.record_intents()?;
+        fail_point!("pass.intended");
         if report.plan.has_work() {
             report = self.carry_out(&pass, report).await;
         }
+        // What cannot be collected now costs room, nothing else.
+        if let Err(error) = self.applier.collect_images().await {
+            tracing::warn!("the image store is not cleared of garbage yet: {}", error_chain(&error));
+        }
         let left = report::seen(&report.plan).into_iter().filter(|seen| !is_repaired(seen, &report)).collect();
         self.record_drift(&report.plan, left)?;
+        fail_point!("pass.ended");
         Ok(report)
     }
 
     async fn carry_out(&self, pass: &Arc<Pass>, mut report: Report) -> Report {
         let deleted = pass.delete().await;
+        fail_point!("pass.deleted");
         if report.plan.firewall_differs
             && let Err(error) = self.applier.apply_firewall(&report.plan.firewall).await
         {
             report.problems.push(format!("firewall: {}", error_chain(&error)));
         }
+        fail_point!("pass.firewalled");
         report.outcomes = Pass::make(pass, deleted).await;
         report
     }
@@ -208,6 +217,7 @@ impl Pass {
             }
         }
         self.ledger.begin_all(&intents)?;
+        fail_point!("pass.begun");
         for (container, endpoints) in &self.plan.endpoints {
             if !self.is_made(container) {
                 continue;
@@ -320,9 +330,9 @@ impl Pass {
             Kind::Image => applier.remove_image(&key.name).await,
         };
         deleted.map_err(|error| error_chain(&error))?;
+        fail_point!("step.deleted");
         if forget {
-            let released = if key.kind == Kind::Container { self.ledger.release(&key.name) } else { Ok(()) };
-            released.and_then(|()| self.ledger.forget(key)).map_err(|error| error_chain(&error))?;
+            self.ledger.forget(key).map_err(|error| error_chain(&error))?;
         }
         Ok(())
     }
@@ -376,6 +386,7 @@ impl Pass {
     }
 
     async fn make_one(&self, key: &Key) -> Result<(), NotDone> {
+        fail_point!("step.begun");
         let name = &key.name;
         let made = match key.kind {
             Kind::Image => {
@@ -397,6 +408,7 @@ impl Pass {
             }
         };
         made.map_err(|error| error_chain(&error))?;
+        fail_point!("step.made");
         Ok(self.ledger.applied(key).map_err(|error| error_chain(&error))?)
     }
 
@@ -500,6 +512,9 @@ fn condition_met(sight: &Sight<evenkeel_plan::ObservedContainer>, condition: Con
         }
         (Condition::Healthy, RunState::Running { health: HealthState::None, .. }) => {
             Err("it has no health probe".to_owned())
+        }
+        (Condition::Healthy, RunState::Running { .. }) if !container.shim_alive => {
+            Err("its shim has ended, so that nobody probes it".to_owned())
         }
         (Condition::Started | Condition::Completed, RunState::Exited { exit, .. }) if exit.code == 0 => Ok(true),
         (_, RunState::Exited { exit, .. }) => Err(format!("it ended with exit status {}", exit.code)),

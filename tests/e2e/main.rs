@@ -4,6 +4,7 @@ mod agent;
 mod bridge;
 mod damage;
 mod errors;
+mod failpoints;
 mod harness;
 mod images;
 mod lifecycle;

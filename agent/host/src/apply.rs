@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use evenkeel_plan::{Endpoint, Firewall, Name, ObservedImage};
 use evenkeel_schema::{ContainerSpec, ImageSpec, NetworkMode, NetworkSpec, VolumeSpec};
+use evenkeel_shim::fail_point;
 
 use crate::container::{ContainerError, NetworkJoin, NewContainer};
 use crate::image::{ImageError, Progress};
@@ -75,6 +76,11 @@ impl Applier {
         Ok(self.observer.store.remove(name).await?)
     }
 
+    /// Removes what no image needs any more, also what a killed process left.
+    pub async fn collect_images(&self) -> Result<(), ApplyError> {
+        Ok(self.observer.store.collect_if_due().await?)
+    }
+
     pub async fn ensure_volume(&self, name: &Name, spec: &VolumeSpec) -> Result<(), ApplyError> {
         let (paths, owned_name, spec) = (self.observer.paths.clone(), name.clone(), spec.clone());
         let made = tokio::task::spawn_blocking(move || volume::ensure(&paths, &owned_name, &spec)).await;
@@ -107,6 +113,7 @@ impl Applier {
     /// Makes a container with its network namespace and starts it.
     pub async fn start_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
         let network = self.join_network(plan).await?;
+        fail_point!("container.networked");
         self.observer.containers.create(&self.new_container(plan, network)).await?;
         self.observer.containers.start(plan.name).await?;
         Ok(())
@@ -121,12 +128,14 @@ impl Applier {
     /// Stops a container, completes what it lacks, and starts it again.
     pub async fn restart_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
         self.observer.containers.stop(plan.name, None).await?;
+        fail_point!("container.stopped");
         self.start_container(plan).await
     }
 
     /// Removes a container with its namespace, interfaces, mounts, cgroups and directories.
     pub async fn remove_container(&self, name: &Name) -> Result<(), ApplyError> {
         self.observer.containers.remove(name).await?;
+        fail_point!("container.removed");
         Ok(self.observer.networks.remove_namespace(name).await?)
     }
 

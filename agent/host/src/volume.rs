@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use evenkeel_plan::{ObservedVolume, Sight};
 use evenkeel_schema::{Mode, Name, Owner, VolumeSpec};
+use evenkeel_shim::fail_point;
 
 use crate::Paths;
 
@@ -58,25 +59,59 @@ pub fn ensure(paths: &Paths, name: &Name, spec: &VolumeSpec) -> Result<(), Volum
             let parent = path.parent().unwrap_or(Path::new("/"));
             fs::create_dir_all(parent).map_err(failed("make the directory above"))?;
             fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed("make"))?;
+            fail_point!("volume.made");
             sync_directory(parent).map_err(failed("write to disk"))?;
         }
     }
     lchown(&path, Some(spec.owner.uid), Some(spec.owner.gid)).map_err(failed("change the owner of"))?;
+    fail_point!("volume.owned");
     // After chown(2), which clears set-user-ID and set-group-ID bits.
-    fs::set_permissions(&path, fs::Permissions::from_mode(spec.mode.0)).map_err(failed("change the mode of"))
+    fs::set_permissions(&path, fs::Permissions::from_mode(spec.mode.0)).map_err(failed("change the mode of"))?;
+    fail_point!("volume.ready");
+    Ok(())
 }
 
-/// Deletes the directory with all that lies in it.
+/// Deletes the directory with all that lies in it, and what lies beside it of a first copy that was cut off.
+///
+/// It leaves its place whole before anything in it goes: no volume is ever there with a part of its files.
 ///
 /// # Errors
-/// Names the volume and the path. What was deleted before the failure is gone.
+/// Names the volume and the path.
 pub fn remove(paths: &Paths, name: &Name) -> Result<(), VolumeError> {
     let path = paths.volume(name);
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(VolumeError::Directory { name: name.clone(), deed: "delete", path, source: error })
-        }
-        _ => Ok(()),
+    let failed = |path: &Path| {
+        let (name, path) = (name.clone(), path.to_owned());
+        move |source| VolumeError::Directory { name, deed: "delete", path, source }
+    };
+    let grave = beside(&path, REMOVED);
+    gone_is_fine(fs::remove_dir_all(&grave)).map_err(failed(&grave))?;
+    gone_is_fine(fs::rename(&path, &grave)).map_err(failed(&path))?;
+    fail_point!("volume.buried");
+    for suffix in [REMOVED, COPYING, COPIED] {
+        let path = beside(&path, suffix);
+        gone_is_fine(fs::remove_dir_all(&path)).map_err(failed(&path))?;
+    }
+    fail_point!("volume.removed");
+    Ok(())
+}
+
+/// Suffix of a volume on its way out.
+const REMOVED: &str = "removed";
+/// Suffix of the first copy of an image's files, while it is made.
+pub(crate) const COPYING: &str = "copying";
+/// Suffix of the first copy of an image's files, made and to be moved in.
+pub(crate) const COPIED: &str = "copied";
+
+/// Names the place beside a volume that this suffix stands for. No volume's own name begins with a dot.
+pub(crate) fn beside(volume: &Path, suffix: &str) -> PathBuf {
+    let name = volume.file_name().unwrap_or_default().to_string_lossy();
+    volume.with_file_name(format!(".{name}.{suffix}"))
+}
+
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Whatever can fail is done before the caller is let go, so that a failed start of a shim has an exit status and words.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -11,6 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use evenkeel_shim::Config;
+use evenkeel_shim::fail_point;
 
 use crate::status::StatusError;
 
@@ -56,9 +56,7 @@ pub struct Place {
 impl Place {
     /// Takes the lock and listens.
     pub fn take(socket: &Path) -> Result<Self, StartError> {
-        let mut lock_path = OsString::from(socket);
-        lock_path.push(".lock");
-        let lock_path = PathBuf::from(lock_path);
+        let lock_path = evenkeel_shim::lock_of(socket);
         let lock = lock(&lock_path)?;
         let listener =
             listen(socket).map_err(|source| StartError::File { verb: "listen on", path: socket.to_owned(), source })?;
@@ -68,6 +66,7 @@ impl Place {
     /// Removes socket and lock from the disk. The lock goes last, and is held until the process ends.
     pub fn leave(&self) {
         let _ = fs::remove_file(&self.socket);
+        fail_point!("shim.socket.removed");
         let _ = fs::remove_file(&self.lock_path);
     }
 }
@@ -93,6 +92,7 @@ fn lock(path: &Path) -> Result<File, StartError> {
         // Its last holder may have removed it between our two calls: then this lock guards nothing.
         let held = file.metadata().map_err(failed("look at"))?;
         if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
+            fail_point!("shim.locked");
             return Ok(file);
         }
     }

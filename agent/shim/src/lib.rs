@@ -4,9 +4,11 @@
 //! subreaper of the container, keeps its output, restarts it, and needs no agent for any of that. It decides nothing
 //! about images, networks or mounts: those are done before it starts, and its bundle names them.
 
+pub mod failpoint;
 pub mod process;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +111,23 @@ pub struct Status {
     /// Restarts since the shim started or was last told to start.
     pub restarts: u32,
     pub health: Health,
+}
+
+/// Names the file beside a status file's place in which the next status is written.
+///
+/// Its leading dot has whoever watches the directory pass over it.
+pub fn status_on_its_way(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+/// Names the file that a shim holds locked (flock(2)) for as long as it lives, by its socket.
+pub fn lock_of(socket: &Path) -> PathBuf {
+    let mut path = OsString::from(socket);
+    path.push(".lock");
+    path.into()
 }
 
 /// Where the container is in its life.

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use daemon::{Place, StartError};
 use evenkeel_shim::EXIT_LOCKED;
+use evenkeel_shim::fail_point;
 use supervisor::Supervisor;
 
 /// The shim's own log, beside its configuration.
@@ -63,9 +64,12 @@ fn supervise(config_path: PathBuf, runtime_timeout: Duration) -> Result<(), Star
         std::path::absolute(&config_path).map_err(|source| StartError::Read { path: config_path.clone(), source })?;
     let config = daemon::load(&config_path)?;
     let place = Place::take(&config.socket)?;
+    fail_point!("shim.listening");
     let caller = daemon::detach(&config_path.with_file_name(OWN_LOG))?;
+    fail_point!("shim.detached");
     let mut supervisor = Supervisor::new(config_path, config, place, runtime_timeout)?;
     supervisor.announce()?;
+    fail_point!("shim.announced");
     caller.release();
     supervisor.run();
     Ok(())

@@ -1,11 +1,11 @@
 //! The status file, replaced whole at every change so that a reader never sees half of one.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use evenkeel_shim::Status;
+use evenkeel_shim::fail_point;
 
 /// The status file could not be replaced.
 #[derive(Debug, thiserror::Error)]
@@ -17,17 +17,16 @@ pub struct StatusError {
 
 /// Writes the status beside its place, makes it durable, and puts it there.
 pub fn write(path: &Path, status: &Status) -> Result<(), StatusError> {
-    // A name with a leading dot, which whoever watches the directory passes over.
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
-    let temporary = path.with_file_name(name);
+    let temporary = evenkeel_shim::status_on_its_way(path);
     let replace = || {
         let text = serde_json::to_vec(status)?;
         let mut file = File::create(&temporary)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fail_point!("shim.status.written");
+        fs::rename(&temporary, path)?;
+        fail_point!("shim.status.placed");
+        Ok(())
     };
     replace().map_err(|source| StatusError { path: path.to_owned(), source })
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use evenkeel_plan::{Key, Outcome, Report};
+use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -102,6 +103,7 @@ pub fn listen(path: &Path) -> Result<UnixListener, ControlError> {
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
+    fail_point!("agent.bound");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(listener)
 }

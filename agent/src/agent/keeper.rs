@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_host::error_chain;
 use evenkeel_plan::{Action, Drift, Key, Options, Outcome, Report, Why};
+use evenkeel_shim::fail_point;
 use time::OffsetDateTime;
 
 use super::AgentOptions;
@@ -142,6 +143,7 @@ impl Keeper {
             Some((_, relay)) => Arc::new(relay),
             None => Arc::clone(&self.quiet),
         };
+        fail_point!("agent.pass");
         match self.session.apply(&intent.desired, &manner, events).await {
             Ok(mut report) => {
                 report.complete &= intent.distrust.is_none();

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use evenkeel_shim::fail_point;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -69,9 +70,11 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
     // Watches stand before the first look, so that nothing falls between the two.
     let mut manifests = TreeWatch::new(&options.manifests)?;
     make_directory(&paths.statuses());
+    fail_point!("agent.watching");
     let mut statuses = TreeWatch::new(&paths.statuses())?;
     let mut hints = session.observer().networks().watch()?;
     let listener = control::listen(&paths.agent_socket())?;
+    fail_point!("agent.listening");
     let _watchdog = systemd::Watchdog::start();
 
     let fetches = Arc::clone(&session.fetches);
@@ -133,6 +136,7 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
     systemd::stopping();
     // Where it cannot be removed the next agent replaces it.
     let _ = std::fs::remove_file(paths.agent_socket());
+    fail_point!("agent.ending");
     tracing::info!("ending; containers and networks go on");
     Ok(())
 }

@@ -74,6 +74,8 @@ pub async fn run(arguments: &ApplyArgs, settings: &Settings) -> Result<u8, Failu
         }
         (None, Some(path)) => {
             let lock = RootLock::acquire(&settings.paths, "apply")?;
+            // Nobody listens there: an agent that was killed left it.
+            let _ = std::fs::remove_file(settings.paths.agent_socket());
             let session = LockedSession::open(&settings.paths, runtime(settings)?, lock).await?;
             let intent = source::read(&path, Some(session.ledger()), arguments.allow.allow_empty)?;
             validate::show_problems(&intent.problems, settings)?;

@@ -5,6 +5,7 @@ use evenkeel_host::Instance;
 use evenkeel_host::container::Containers;
 use evenkeel_plan::Override;
 use evenkeel_schema::{Key, Kind, Name};
+use evenkeel_shim::fail_point;
 
 use super::{Failure, names, runtime};
 use crate::agent::control::{self, Request};
@@ -36,6 +37,7 @@ pub async fn run(arguments: &StopArgs, settings: &Settings) -> Result<u8, Failur
     for name in &names {
         // Recorded first: an agent that sees the container end must not start it again.
         ledger.set_override(name, &Override { since: Clock::now().timestamp() })?;
+        fail_point!("stop.noted");
         containers.stop(name, timeout).await?;
         super::output::print(&format!("stopped container/{name}\n"))?;
     }

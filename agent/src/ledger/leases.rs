@@ -44,14 +44,6 @@ impl Ledger {
         })
     }
 
-    /// Gives back every address of a container.
-    pub fn release(&self, container: &Name) -> Result<(), LedgerError> {
-        self.write(|transaction| {
-            transaction.prepare_cached("DELETE FROM leases WHERE container = ?1")?.execute([container.as_str()])?;
-            Ok(())
-        })
-    }
-
     pub(super) fn name(&self, text: String) -> Result<Name, LedgerError> {
         Name::try_from(text.clone()).map_err(|source| LedgerError::Name { path: self.path().to_owned(), text, source })
     }

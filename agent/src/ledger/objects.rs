@@ -107,7 +107,8 @@ impl Ledger {
         })
     }
 
-    /// Notes that what was begun is done. Writes only where that is news.
+    /// Notes that what was begun is done; writes only where that is news. A container gives back the addresses of networks
+    /// that it has left.
     pub fn applied(&self, key: &Key) -> Result<(), LedgerError> {
         self.write(|transaction| {
             transaction
@@ -116,6 +117,16 @@ impl Ledger {
                      WHERE key = ?1 AND (state != ?2 OR applied IS NOT intended)",
                 )?
                 .execute(params![key.to_string(), EntryState::Applied.as_str()])?;
+            if key.kind == Kind::Container {
+                transaction
+                    .prepare_cached(
+                        "DELETE FROM leases WHERE container = ?2 AND network NOT IN (
+                             SELECT json_extract(attachment.value, '$.name')
+                             FROM objects, json_each(objects.intended, '$.spec.networks') AS attachment
+                             WHERE objects.key = ?1)",
+                    )?
+                    .execute([key.to_string().as_str(), key.name.as_str()])?;
+            }
             Ok(())
         })
     }
@@ -130,10 +141,15 @@ impl Ledger {
         })
     }
 
-    /// Drops an object that is gone from the host.
+    /// Drops an object that is gone from the host, with the addresses and the manual stop of a container.
     pub fn forget(&self, key: &Key) -> Result<(), LedgerError> {
         self.write(|transaction| {
             transaction.prepare_cached("DELETE FROM objects WHERE key = ?1")?.execute([key.to_string()])?;
+            if key.kind == Kind::Container {
+                let name = key.name.as_str();
+                transaction.prepare_cached("DELETE FROM leases WHERE container = ?1")?.execute([name])?;
+                transaction.prepare_cached("DELETE FROM overrides WHERE container = ?1")?.execute([name])?;
+            }
             Ok(())
         })
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_host::Paths;
+use evenkeel_shim::fail_point;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::LedgerError;
@@ -79,10 +80,12 @@ impl Ledger {
         made.map_err(|source| LedgerError::Directory { path: paths.root().to_owned(), source })?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = connect(&path, flags)?;
+        fail_point!("ledger.opened");
         identify(&path, &connection)?;
         write_ahead(&path, &connection)?;
         check(&path, &connection)?;
         migrate(&path, &mut connection)?;
+        fail_point!("ledger.migrated");
         Ok(Ledger { path, connection: Arc::new(Mutex::new(connection)) })
     }
 
@@ -157,7 +160,9 @@ fn commit<T>(
 ) -> rusqlite::Result<T> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let value = work(&transaction)?;
+    fail_point!("ledger.writing");
     transaction.commit()?;
+    fail_point!("ledger.written");
     Ok(value)
 }
 
@@ -228,6 +233,7 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<(), LedgerError> 
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
         }
+        fail_point!("ledger.migrating");
         transaction.commit()
     };
     run()

@@ -91,8 +91,27 @@ fn leases_and_overrides_survive() {
     let ledger = Ledger::open(&paths).unwrap();
     assert_eq!(ledger.leases().unwrap()["web"]["net"], addresses(&["10.0.0.4", "fd00::4"]));
     assert_eq!(ledger.overrides().unwrap()["web"].since, "2026-01-01T00:00:00Z", "the first stop's time stands");
-    ledger.release(&web).unwrap();
     ledger.clear_override(&web).unwrap();
+    assert!(ledger.overrides().unwrap().is_empty());
+}
+
+#[test]
+fn a_container_gives_back_what_it_leaves() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&paths(directory.path())).unwrap();
+    let web = "web".parse().unwrap();
+    let addresses = |address: &str| BTreeSet::from([address.parse().unwrap()]);
+    ledger.lease(&web, &"left".parse().unwrap(), &addresses("10.0.0.2")).unwrap();
+    ledger.lease(&web, &"kept".parse().unwrap(), &addresses("10.1.0.2")).unwrap();
+    let object = json!({"metadata": {"name": "web"}, "spec": {"image": "x", "networks": [{"name": "kept"}]}});
+    ledger.begin(&key("container/web"), &object, None).unwrap();
+    assert_eq!(ledger.leases().unwrap()["web"].len(), 2, "until it has left, the address is its own");
+    ledger.applied(&key("container/web")).unwrap();
+    let networks: Vec<String> = ledger.leases().unwrap()["web"].keys().map(ToString::to_string).collect();
+    assert_eq!(networks, ["kept"]);
+
+    ledger.set_override(&web, &Override { since: "2026-01-01T00:00:00Z".to_owned() }).unwrap();
+    ledger.forget(&key("container/web")).unwrap();
     assert!(ledger.leases().unwrap().is_empty() && ledger.overrides().unwrap().is_empty());
 }
 

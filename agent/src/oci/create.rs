@@ -4,6 +4,7 @@ use std::path::Path;
 
 use evenkeel_host::container::devices;
 use evenkeel_host::container::process::start_time;
+use evenkeel_shim::fail_point;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::oci_spec::runtime::{Box as ConsoleSize, Spec};
@@ -20,9 +21,11 @@ use super::report::Report;
 
 pub fn create(root: &Path, arguments: &Create, report: &Report) -> Result<(), OciError> {
     let place = Place::new(root, &arguments.id)?;
-    if place.exists() {
+    if place.state.exists() {
         return Err(OciError::Exists { id: place.id });
     }
+    // What an earlier call that was killed left, before libcontainer knew of the container or after it forgot it.
+    place.sweep()?;
     let file = |path: &Path| {
         let path = path.to_owned();
         move |source| OciError::File { path, source }
@@ -39,17 +42,22 @@ pub fn create(root: &Path, arguments: &Create, report: &Report) -> Result<(), Oc
     // libcontainer's own default for a bundle that names none.
     let cgroup = cgroup.unwrap_or_else(|| format!(":youki:{}", place.id).into());
     std::fs::create_dir_all(&place.bundle).map_err(file(&place.bundle))?;
+    fail_point!("oci.directory");
     let mut record = Record { bundle, cgroup, process: None };
     // Before the deed, so that a half-made container can be swept away.
     place.write_record(&record)?;
+    fail_point!("oci.recorded");
     let adapted_path = place.bundle.join("config.json");
     write_json(&adapted_path, &adapted)?;
+    fail_point!("oci.adapted");
 
     let window = adapted.process().as_ref().and_then(|process| process.console_size()).map(window_of);
     let made = build(root, arguments, &place, Confined { confinement, filter, report: report.clone(), window });
     let result = made.map_err(|source| explain(&place.id, source, report)).and_then(|pid| {
+        fail_point!("oci.made");
         record.process = Some((pid, start_time(pid.unsigned_abs()).unwrap_or_default()));
         place.write_record(&record)?;
+        fail_point!("oci.noted");
         restrict_devices(&place.id, &spec, &record.cgroup)
     });
     if result.is_err() {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use evenkeel_shim::fail_point;
 use libcontainer::container::ContainerStatus;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
@@ -82,7 +83,9 @@ pub fn exec(root: &Path, arguments: &Exec, report: &Report) -> Result<i32, OciEr
             .build()?;
         Ok(pid.as_raw())
     };
+    fail_point!("oci.executing");
     let pid = Pid::from_raw(build().map_err(|source| explain(&place.id, source, report))?);
+    fail_point!("oci.executed");
     if arguments.detach {
         return Ok(0);
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use evenkeel_host::container::cgroup::Cgroup;
 use evenkeel_host::container::process::start_time;
+use evenkeel_shim::fail_point;
 use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,7 @@ impl Place {
             let failed = |source| OciError::Cgroup { id: self.id.clone(), source };
             let cgroup = Cgroup::of_host(&record.cgroup).map_err(failed)?;
             cgroup.kill_and_remove().map_err(failed)?;
+            fail_point!("oci.cgroup.removed");
         }
         for path in [&self.state, &self.bundle] {
             match std::fs::remove_dir_all(path) {
@@ -103,6 +105,7 @@ impl Place {
                 }
                 _ => {}
             }
+            fail_point!("oci.directory.removed");
         }
         Ok(())
     }
@@ -114,6 +117,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), OciError> 
     let json = serde_json::to_vec(value).map_err(|source| OciError::Json { path: path.to_owned(), source })?;
     let temporary = path.with_extension("new");
     std::fs::write(&temporary, json).map_err(failed)?;
+    fail_point!("oci.file.written");
     std::fs::rename(&temporary, path).map_err(failed)
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_plan::ObservedLimits;
 use evenkeel_schema::{MilliCpus, Resources};
+use evenkeel_shim::fail_point;
 
 use super::mountinfo::{MountTable, MountTableError};
 
@@ -257,6 +258,7 @@ impl Cgroup {
             for pid in &pids {
                 send(*pid, libc::SIGKILL);
             }
+            fail_point!("cgroup.killed");
             let gone = self.everywhere().iter().map(|directory| remove_tree(directory)).collect::<io::Result<Vec<_>>>();
             match gone {
                 Ok(_) => break,
@@ -329,7 +331,9 @@ fn read_number(path: &Path) -> Result<Option<u64>, CgroupError> {
 }
 
 fn set(path: &Path, value: &str) -> Result<(), CgroupError> {
-    fs::write(path, value).map_err(|source| CgroupError::File { path: path.to_owned(), source })
+    fs::write(path, value).map_err(|source| CgroupError::File { path: path.to_owned(), source })?;
+    fail_point!("cgroup.limit");
+    Ok(())
 }
 
 fn collect(directory: &Path, pids: &mut BTreeSet<u32>) -> Result<(), CgroupError> {

@@ -9,10 +9,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+use evenkeel_shim::fail_point;
 use nix::sys::stat::{Mode, SFlag, mknod};
 use rustix::fs::OFlags;
 
 use super::inside::Inside;
+use crate::volume::{COPIED, COPYING, beside};
 
 /// The copy failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +31,7 @@ pub fn fill(inside: &Inside, target: &Path, volume: &Path) -> Result<(), CopyUpE
         let path = path.to_owned();
         move |source| CopyUpError { path, source }
     };
-    let beside = |suffix: &str| {
-        let name = volume.file_name().unwrap_or_default().to_string_lossy();
-        volume.with_file_name(format!(".{name}.{suffix}"))
-    };
-    let (begun, whole) = (beside("copying"), beside("copied"));
+    let (begun, whole) = (beside(volume, COPYING), beside(volume, COPIED));
     if !whole.is_dir() {
         remove_tree(&begun).map_err(failed(&begun))?;
         let empty = fs::read_dir(volume).map_err(failed(volume))?.next().is_none();
@@ -46,15 +44,18 @@ pub fn fill(inside: &Inside, target: &Path, volume: &Path) -> Result<(), CopyUpE
             return Ok(());
         }
         fs::create_dir(&begun).map_err(failed(&begun))?;
+        fail_point!("volume.copying");
         copy_children(&source, &begun)?;
         // What has the name of a whole copy has to be one after a power failure too.
         flush(&begun).map_err(failed(&begun))?;
         fs::rename(&begun, &whole).map_err(failed(&whole))?;
+        fail_point!("volume.copied");
     }
     for entry in fs::read_dir(&whole).map_err(failed(&whole))? {
         let entry = entry.map_err(failed(&whole))?;
         let place = volume.join(entry.file_name());
         fs::rename(entry.path(), &place).map_err(failed(&place))?;
+        fail_point!("volume.filled");
     }
     fs::remove_dir(&whole).map_err(failed(&whole))
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use evenkeel_schema::{ContainerSpec, ImageConfig, RestartPolicy, TimeSpan};
+use evenkeel_shim::fail_point;
 use evenkeel_shim::{
     Config, HealthConfig, LogConfig, Request, RestartConfig, RestartPolicy as ShimRestart, StopConfig,
 };
@@ -64,6 +65,7 @@ impl Containers {
                 let cgroup = Cgroup::of_host(&shared.cgroup_path(name))?;
                 if cgroup.limits()?.is_some() {
                     cgroup.set_limits(&wanted.spec.resources)?;
+                    fail_point!("container.limits");
                 }
                 shared.prepare(name, &wanted)
             };
@@ -72,6 +74,7 @@ impl Containers {
         .await?;
         if self.shim_is_alive(new.name)? {
             self.ask(new.name, &Request::Reload).await?;
+            fail_point!("container.reloaded");
         }
         // Last: until here the container is one that differs from its manifest.
         let wanted = Wanted::of(new);
@@ -100,6 +103,7 @@ impl Shared {
         }
         private_directory(&state)?;
         private_directory(&state.join("logs"))?;
+        fail_point!("container.state");
         self.prepare(name, wanted)?;
         self.note_created(name, wanted)
     }
@@ -108,11 +112,13 @@ impl Shared {
     fn prepare(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
         let (state, run, rootfs) = (self.state(name), self.run(name), self.rootfs(name));
         private_directory(&run)?;
+        fail_point!("container.run");
         directory(&self.paths.statuses())?;
         let mounts = MountTable::of_self()?;
         if !rootfs::is_mounted(&mounts, &rootfs) {
             let (upper, work) = (state.join("upper"), state.join("work"));
             rootfs::mount(&Overlay { lower: &wanted.lower, upper: &upper, work: &work, target: &rootfs })?;
+            fail_point!("container.overlay");
         }
         let inside = Inside::open(&rootfs).map_err(|source| Failure::File { path: rootfs.clone(), source })?;
         let stated = wanted.spec.user.as_deref().or(wanted.image_config.user.as_deref());
@@ -145,10 +151,13 @@ impl Shared {
         let json = to_json(&bundle).map_err(|source| Failure::Json { path: path.clone(), source })?;
         created::write_whole(&path, &json)?;
 
+        fail_point!("container.bundle");
         let path = self.shim_config(name);
         let config = self.configure_shim(name, wanted, &Cgroup::new(hierarchies, &self.cgroup_path(name)));
         let json = serde_json::to_vec_pretty(&config).map_err(|source| Failure::Json { path: path.clone(), source })?;
-        created::write_whole(&path, &json)
+        created::write_whole(&path, &json)?;
+        fail_point!("container.shim.config");
+        Ok(())
     }
 
     fn write_files(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
@@ -168,6 +177,7 @@ impl Shared {
             files::write_in_place(&path, &text)
                 .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
                 .map_err(|source| Failure::File { path, source })?;
+            fail_point!("container.file");
         }
         Ok(())
     }
@@ -180,7 +190,9 @@ impl Shared {
         }
         let created_at = before.map(|made| made.created_at).unwrap_or_else(now);
         let made = Created { spec: wanted.spec.clone(), image: wanted.image.clone(), created_at };
-        created::write_json(&created::path(&state), &made)
+        created::write_json(&created::path(&state), &made)?;
+        fail_point!("container.noted");
+        Ok(())
     }
 
     fn configure_shim(&self, name: &evenkeel_schema::Name, wanted: &Wanted, cgroup: &Cgroup) -> Config {

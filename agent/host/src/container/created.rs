@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use evenkeel_schema::{ContainerSpec, Digest};
+use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
 use serde_json::Error as JsonError;
 
@@ -60,7 +61,9 @@ fn replace(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     if durable {
         file.sync_all()?;
     }
+    fail_point!("file.written");
     fs::rename(&temporary, path)?;
+    fail_point!("file.placed");
     match path.parent() {
         Some(directory) if durable => File::open(directory)?.sync_all(),
         _ => Ok(()),

@@ -70,6 +70,8 @@ pub enum Failure {
     NotRunning,
     #[error("process {pid} does not end")]
     Lingers { pid: u32 },
+    #[error("a shim that never says who it is listens at {path}")]
+    PlaceTaken { path: PathBuf },
     #[error("process {pid} cannot be sent signal {signal}")]
     Signal { pid: u32, signal: i32, source: io::Error },
     #[error("still mounted, so that its directory is not removed: {path}")]

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use evenkeel_schema::{ContainerSpec, IdMap, Mount, MountSource};
+use evenkeel_shim::fail_point;
 use oci_spec::runtime::Mount as OciMount;
 use sha2::{Digest, Sha256};
 
@@ -119,11 +120,13 @@ fn stated_mount(stated: &Mount, with: Preparation<'_>) -> Result<OciMount, Failu
             let staged = with.run.join(STAGES).join(stage_name(path, map));
             if with.mounts.at(&staged).is_none() {
                 stage(&staged, metadata.is_dir()).map_err(|source| Failure::File { path: staged.clone(), source })?;
+                fail_point!("mount.stage.made");
                 idmap::mount(path, &staged, map).map_err(|source| Failure::IdMap {
                     target: target.clone(),
                     path: path.clone(),
                     source,
                 })?;
+                fail_point!("mount.stage.mounted");
             }
             Ok(bind(&staged))
         }
@@ -157,6 +160,7 @@ fn drop_other_stages(run: &Path, mounts: &[OciMount]) -> Result<(), Failure> {
             continue;
         }
         detach_below(&path)?;
+        fail_point!("mount.stage.detached");
         // Empty now, whether directory or file; what is not is left to the removal of the container.
         let _ = fs::remove_dir(&path).or_else(|_| fs::remove_file(&path));
     }

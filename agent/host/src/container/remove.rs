@@ -4,14 +4,15 @@
 //! on a container that was made in part, and can be begun again wherever it was cut off. The state directory, by
 //! which a container is known, goes last.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel_schema::Name;
 use evenkeel_shim::Request;
+use evenkeel_shim::fail_point;
 
 use super::cgroup::Cgroup;
 use super::error::Failure;
@@ -31,6 +32,7 @@ impl Containers {
         if self.shim_is_alive(name).unwrap_or(false) {
             // A shim that does not obey is killed below, and so are the container's processes.
             let _ = self.ask(name, &Request::Shutdown).await;
+            fail_point!("container.shutdown");
         }
         self.blocking(name, |shared, name| shared.sweep(name).map_err(|failure| ContainerError::of(name, failure)))
             .await
@@ -40,8 +42,11 @@ impl Containers {
 impl Shared {
     fn sweep(&self, name: &Name) -> Result<(), Failure> {
         self.end_shim(name)?;
+        let _place = self.take_shim_place(name)?;
+        fail_point!("container.shim.ended");
         let cgroup = Cgroup::of_host(&self.cgroup_path(name))?;
         cgroup.kill_and_remove()?;
+        fail_point!("container.cgroup.removed");
         if let Some((pid, started)) = self.running_process(name)? {
             // In no cgroup of ours any more: someone moved it.
             signal_process(pid, started, libc::SIGKILL).map_err(|source| Failure::Signal {
@@ -51,11 +56,17 @@ impl Shared {
             })?;
         }
         self.forget_in_runtime(name)?;
+        fail_point!("container.runtime.forgotten");
         let (run, state) = (self.run(name), self.state(name));
         detach_below(&run)?;
         detach_below(&state)?;
+        fail_point!("container.unmounted");
         remove_tree(&run)?;
-        remove_file(&self.paths.status(name))?;
+        fail_point!("container.run.removed");
+        for path in [evenkeel_shim::status_on_its_way(&self.paths.status(name)), self.paths.status(name)] {
+            remove_file(&path)?;
+        }
+        fail_point!("container.status.removed");
         remove_tree(&state)
     }
 
@@ -73,6 +84,24 @@ impl Shared {
             source,
         })?;
         if gone(pid, started, PATIENCE) { Ok(()) } else { Err(Failure::Lingers { pid }) }
+    }
+
+    /// Keeps shims from starting until the container is gone. One that an agent started just before it was killed has no
+    /// status yet, and is ended as soon as it has.
+    fn take_shim_place(&self, name: &Name) -> Result<Option<File>, Failure> {
+        let socket = self.socket(name);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match shim::take_place(&socket) {
+                Ok(Some(place)) => return Ok(Some(place)),
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+                Ok(None) => return Err(Failure::PlaceTaken { path: socket }),
+                // No run directory, no shim.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(source) => return Err(Failure::File { path: socket, source }),
+            }
+            self.end_shim(name)?;
+        }
     }
 
     /// Lets the runtime drop its own state; its processes are dead and its cgroups gone by now.

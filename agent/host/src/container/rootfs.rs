@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use evenkeel_shim::fail_point;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::CWD;
 use rustix::mount::{
@@ -64,10 +65,12 @@ pub fn mount(overlay: &Overlay<'_>) -> Result<(), RootfsError> {
     let look = fs::metadata(top).map_err(file(top))?;
     for directory in [overlay.upper, overlay.work, overlay.target] {
         fs::create_dir_all(directory).map_err(file(directory))?;
+        fail_point!("overlay.directory");
     }
     // The overlay's own root has mode and owner of the uppermost directory.
     fs::set_permissions(overlay.upper, Permissions::from_mode(look.mode() & 0o7777)).map_err(file(overlay.upper))?;
     std::os::unix::fs::chown(overlay.upper, Some(look.uid()), Some(look.gid())).map_err(file(overlay.upper))?;
+    fail_point!("overlay.prepared");
     let mounted = match mount_by_descriptor(overlay) {
         // Kernels before 6.8 know no `lowerdir+`, those before 5.2 no fsopen(2).
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => mount_by_text(overlay),

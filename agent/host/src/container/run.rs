@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use evenkeel_schema::Name;
+use evenkeel_shim::fail_point;
 use evenkeel_shim::{Config, Phase, Reply, Request, Status};
 
 use super::error::Failure;
@@ -21,7 +22,10 @@ impl Containers {
             true => self.ask(name, &Request::Reload).await.map(drop)?,
             false => self.spawn_shim(name).await?,
         }
-        self.status_of(name, self.ask(name, &Request::Start).await?)
+        fail_point!("container.shim.ready");
+        let reply = self.ask(name, &Request::Start).await?;
+        fail_point!("container.started");
+        self.status_of(name, reply)
     }
 
     /// Stops a container and leaves it stopped; `None` is the timeout of its manifest.
@@ -77,7 +81,7 @@ impl Containers {
                     return Err(Failure::NotMade { path: config });
                 }
                 // One that lives already is found by its lock.
-                Ok(shim::spawn(&shared.shim, &config)?)
+                Ok(shim::spawn(&shared.shim, &config, &shared.socket(name))?)
             };
             spawned().map_err(|failure| ContainerError::of(name, failure))
         })
@@ -125,6 +129,7 @@ impl Shared {
         let send =
             |signal| signal_process(pid, started, signal).map_err(|source| Failure::Signal { pid, signal, source });
         send(config.stop.signal)?;
+        fail_point!("container.orphan.signalled");
         if gone(pid, started, timeout) {
             return Ok(());
         }

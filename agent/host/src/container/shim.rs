@@ -2,14 +2,15 @@
 //!
 //! Holds nothing open: shims outlive the agent, and the next agent finds them by their files alone.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use evenkeel_shim::{EXIT_LOCKED, Reply, Request, Status, process};
+use evenkeel_shim::{EXIT_LOCKED, Reply, Request, Status, failpoint, lock_of, process};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
@@ -17,6 +18,8 @@ use tokio::net::UnixStream;
 const PROGRAM: &str = "evenkeel-shim";
 /// What the runtime may take of one request at most: four verbs of up to a minute, and its killing.
 const RUNTIME_TIME: Duration = Duration::from_secs(300);
+/// How long a shim may have its place without listening: while it starts and while it ends.
+const PLACE_TIME: Duration = Duration::from_secs(10);
 /// What a stop may take whose timeout only the shim knows.
 const STOP_TIME: Duration = Duration::from_secs(3600);
 
@@ -55,21 +58,46 @@ pub fn program() -> Result<PathBuf, ShimError> {
 
 /// Starts the shim of a container, and returns when it listens. One that listens already is as good.
 ///
-/// Blocks for some milliseconds. The container is not started; [`Request::Start`] does that.
-pub fn spawn(program: &Path, config_path: &Path) -> Result<(), ShimError> {
+/// Blocks for some milliseconds; longer where another shim has taken the place and does not listen yet, or any more:
+/// it is starting, for an agent that was killed, or ending. The container is not started; [`Request::Start`] does that.
+pub fn spawn(program: &Path, config_path: &Path, socket: &Path) -> Result<(), ShimError> {
+    let deadline = Instant::now() + PLACE_TIME;
+    loop {
+        match spawn_once(program, config_path)? {
+            Spawned::Listens => return Ok(()),
+            Spawned::PlaceTaken if listens(socket) => return Ok(()),
+            Spawned::PlaceTaken if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            Spawned::PlaceTaken => {
+                let said = format!("another one has its place and does not listen after {} s", PLACE_TIME.as_secs());
+                return Err(ShimError::NotStarted { config: config_path.to_owned(), said });
+            }
+        }
+    }
+}
+
+enum Spawned {
+    Listens,
+    PlaceTaken,
+}
+
+fn spawn_once(program: &Path, config_path: &Path) -> Result<Spawned, ShimError> {
     // Of the environment only the search path: a NOTIFY_SOCKET or a secret of the agent's is nothing for a runtime.
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     let output = Command::new(program)
         .arg(config_path)
         .env_clear()
         .env("PATH", path)
+        .envs(failpoint::environment())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .output()
         .map_err(|source| ShimError::Spawn { program: program.to_owned(), source })?;
-    if output.status.success() || output.status.code() == Some(i32::from(EXIT_LOCKED)) {
-        return Ok(());
+    if output.status.success() {
+        return Ok(Spawned::Listens);
+    }
+    if output.status.code() == Some(i32::from(EXIT_LOCKED)) {
+        return Ok(Spawned::PlaceTaken);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim().trim_start_matches("evenkeel-shim: ").to_owned();
@@ -106,9 +134,38 @@ async fn exchange(socket: &Path, request: &Request) -> Result<Reply, ShimError> 
 
 /// Connects by way of the directory's descriptor: a socket's own path may have no more than 107 bytes.
 async fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let (_directory, short) = short_path(socket)?;
+    UnixStream::connect(short).await
+}
+
+fn listens(socket: &Path) -> bool {
+    short_path(socket).and_then(|(_directory, short)| std::os::unix::net::UnixStream::connect(short)).is_ok()
+}
+
+/// Gives a path of few bytes, good for as long as the directory is open.
+fn short_path(socket: &Path) -> io::Result<(File, PathBuf)> {
     let directory = File::open(socket.parent().unwrap_or(Path::new("/")))?;
     let name = socket.file_name().unwrap_or_default();
-    UnixStream::connect(PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name)).await
+    let short = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+    Ok((directory, short))
+}
+
+/// Takes a shim's place, so that none can start for as long as the file is open; `None` while a shim has it.
+pub fn take_place(socket: &Path) -> io::Result<Option<File>> {
+    let path = lock_of(socket);
+    loop {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // A shim that ends removes the file: then this lock guards nothing.
+        let held = file.metadata()?;
+        if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
+            return Ok(Some(file));
+        }
+    }
 }
 
 /// Reads what a shim said last; `None` where no shim ever wrote there, or it ended in order.

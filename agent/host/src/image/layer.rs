@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use evenkeel_schema::Digest;
+use evenkeel_shim::fail_point;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -74,6 +75,7 @@ pub struct Unpacked {
 pub fn unpack(layout: &Layout, blob: &Path, layer: &Digest, meter: &Meter) -> Result<Unpacked, ImageError> {
     let failed = |source| ImageError::Layer { layer: layer.clone(), source };
     let directory = layout.layer_directory()?;
+    fail_point!("layer.begun");
     let file = File::open(blob).map_err(ImageError::io("open", blob))?;
     let (_, stream) = decompress(meter.reader(file)).map_err(|source| failed(ExtractError::Compression(source)))?;
     let root = File::open(directory.path()).map_err(ImageError::io("open", directory.path()))?;
@@ -82,6 +84,7 @@ pub fn unpack(layout: &Layout, blob: &Path, layer: &Digest, meter: &Meter) -> Re
     // Padding after the archive's end belongs to the diff id.
     io::copy(&mut rest, &mut io::sink()).map_err(|source| failed(ExtractError::Trailing(source)))?;
     tracing::debug!(%layer, entries = extracted.entries, bytes = extracted.bytes, "layer unpacked");
+    fail_point!("layer.unpacked");
     Ok(Unpacked { directory, diff_id: digest(rest.hasher) })
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use evenkeel_schema::{Digest, Name};
+use evenkeel_shim::fail_point;
 use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempDir};
@@ -76,6 +77,14 @@ impl Layout {
         self.names_directory().join(format!("{name}.json"))
     }
 
+    /// Clears what earlier processes left half-made, in every directory that files are written to.
+    pub fn clear_leftovers(&self) -> Result<(), ImageError> {
+        for directory in [&self.images, &self.layers, &self.blobs(), &self.names_directory()] {
+            clear(directory)?;
+        }
+        Ok(())
+    }
+
     /// Makes the store's directories, and clears what earlier processes left half-made.
     pub fn prepare(&self) -> Result<(), ImageError> {
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,10 +96,12 @@ impl Layout {
             fs::create_dir_all(directory).map_err(ImageError::io("create", directory))?;
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
             fs::set_permissions(directory, mode).map_err(ImageError::io("set the mode of", directory))?;
+            fail_point!("store.directory");
         }
         for directory in [self.blobs(), self.names_directory()] {
             fs::create_dir_all(&directory).map_err(ImageError::io("create", directory))?;
         }
+        self.clear_leftovers()?;
         let layout = self.images.join("oci-layout");
         if !layout.exists() {
             write_atomically(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -103,6 +114,7 @@ impl Layout {
     pub fn blob_writer(&self) -> Result<BlobWriter, ImageError> {
         let directory = self.scratch_directory(|scratch| &scratch.images)?;
         let file = NamedTempFile::new_in(&directory).map_err(ImageError::io("create a file in", directory))?;
+        fail_point!("blob.begun");
         Ok(BlobWriter { file, hasher: Sha256::new(), length: 0 })
     }
 
@@ -125,7 +137,9 @@ impl Layout {
     pub fn place_layer(&self, made: TempDir, diff_id: &Digest) -> Result<(), ImageError> {
         let place = self.layer(diff_id);
         self.discard_layer(&place)?;
+        fail_point!("layer.placing");
         fs::rename(made.path(), &place).map_err(ImageError::io("put a layer at", place))?;
+        fail_point!("layer.placed");
         // Nothing is left at the old path for its guard to remove.
         let _ = made.keep();
         Ok(())
@@ -139,6 +153,7 @@ impl Layout {
         let grave = self.layer_directory()?;
         let moved = grave.path().join("layer");
         fs::rename(place, &moved).map_err(ImageError::io("move away", place))?;
+        fail_point!("layer.buried");
         grave.close().map_err(ImageError::io("remove", moved))
     }
 
@@ -191,13 +206,18 @@ impl Layout {
         let path = self.record_path(name);
         let text =
             serde_json::to_vec_pretty(record).map_err(|source| ImageError::Record { path: path.clone(), source })?;
-        write_atomically(&path, &text)
+        write_atomically(&path, &text)?;
+        fail_point!("image.recorded");
+        Ok(())
     }
 
     pub fn remove_record(&self, name: &Name) -> Result<(), ImageError> {
         let path = self.record_path(name);
         match fs::remove_file(&path) {
-            Ok(()) => flush_directory(&self.names_directory()),
+            Ok(()) => {
+                fail_point!("image.unrecorded");
+                flush_directory(&self.names_directory())
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(ImageError::Io { action: "remove", path, source }),
         }
@@ -212,7 +232,9 @@ impl Layout {
             "mediaType": "application/vnd.oci.image.index.v1+json",
             "manifests": manifests,
         });
-        write_atomically(&self.images.join("index.json"), index.to_string().as_bytes())
+        write_atomically(&self.images.join("index.json"), index.to_string().as_bytes())?;
+        fail_point!("image.indexed");
+        Ok(())
     }
 
     /// Reads a small blob and compares its digest.
@@ -246,27 +268,37 @@ impl Layout {
     }
 }
 
-impl Locked {
-    /// Makes and locks a scratch directory, after removing those whose owner is gone.
-    fn new(parent: &Path) -> Result<Self, ImageError> {
-        let entries = fs::read_dir(parent).map_err(ImageError::io("list", parent))?;
-        for entry in entries {
-            let entry = entry.map_err(ImageError::io("list", parent))?;
-            let path = entry.path();
-            let scratch = entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX);
-            // One that vanishes meanwhile was another process's to clear.
-            let Some(file) = scratch.then(|| File::open(&path).ok()).flatten() else { continue };
-            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                // A process killed while it replaced a file leaves a file.
-                let directory = file.metadata().map_err(ImageError::io("look at", &path))?.is_dir();
-                let removed = if directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.map_err(ImageError::io("clear", path))?;
-            }
+/// Removes the scratch directories and half-written files of a directory whose owner is gone.
+fn clear(parent: &Path) -> Result<(), ImageError> {
+    let entries = match fs::read_dir(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(ImageError::io("list", parent))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(ImageError::io("list", parent))?;
+        let path = entry.path();
+        let scratch = entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX);
+        // One that vanishes meanwhile was another process's to clear.
+        let Some(file) = scratch.then(|| File::open(&path).ok()).flatten() else { continue };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            // A process killed while it replaced a file leaves a file.
+            let directory = file.metadata().map_err(ImageError::io("look at", &path))?.is_dir();
+            let removed = if directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(ImageError::io("clear", path))?;
+            fail_point!("store.cleared");
         }
+    }
+    Ok(())
+}
+
+impl Locked {
+    /// Makes and locks a scratch directory.
+    fn new(parent: &Path) -> Result<Self, ImageError> {
         let directory = tempfile::Builder::new()
             .prefix(SCRATCH_PREFIX)
             .tempdir_in(parent)
             .map_err(ImageError::io("create a directory in", parent))?;
+        fail_point!("store.scratch");
         let lock = File::open(directory.path()).map_err(ImageError::io("open", directory.path()))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)
             .map_err(io::Error::from)
@@ -319,7 +351,10 @@ impl BlobWriter {
         let written = self.written();
         let path = layout.blob(&written.digest);
         match self.file.persist(&path) {
-            Ok(_) => Ok(written),
+            Ok(_) => {
+                fail_point!("blob.placed");
+                Ok(written)
+            }
             Err(error) => Err(ImageError::Io { action: "put a blob at", path, source: error.error }),
         }
     }
@@ -373,7 +408,9 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
         rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
+        fail_point!("store.file.written");
         file.persist(path).map_err(|error| error.error)?;
+        fail_point!("store.file.placed");
         Ok(())
     };
     write().map_err(ImageError::io("write", path))?;

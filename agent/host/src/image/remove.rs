@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use evenkeel_schema::{Digest, Name};
+use evenkeel_shim::fail_point;
 
 use super::ImageError;
 use super::store::{Inner, Store, blocking, locked};
@@ -36,7 +37,9 @@ impl Store {
     }
 
     /// Collects garbage where some is due, unless an image is being fetched: its end collects then.
-    pub(super) async fn collect_if_due(&self) -> Result<(), ImageError> {
+    ///
+    /// Some is due for the first time that a process asks: an earlier one may have been killed before it had collected.
+    pub async fn collect_if_due(&self) -> Result<(), ImageError> {
         let Ok(alone) = self.inner.collecting.clone().try_write_owned() else {
             return Ok(());
         };
@@ -59,6 +62,14 @@ impl Store {
 /// Removes every blob and layer that no record names, layers in use not included.
 fn collect(inner: &Inner) -> Result<(), ImageError> {
     let layout = &inner.layout;
+    if !layout.images().exists() {
+        return Ok(());
+    }
+    {
+        // A file that is being written now must not be taken for one that was left.
+        let _recording = locked(&inner.recording);
+        layout.clear_leftovers()?;
+    }
     let mut needed = HashSet::new();
     for (_, record) in layout.records()? {
         needed.extend(record.blobs().map(|blob| layout.blob(&blob.digest)));
@@ -70,19 +81,25 @@ fn collect(inner: &Inner) -> Result<(), ImageError> {
         if !needed.contains(&path) {
             inner.unset_completed(&path);
             fs::remove_file(&path).map_err(ImageError::io("remove", path))?;
+            fail_point!("store.blob.collected");
         }
     }
     for path in list(layout.layers().to_owned())?.into_iter().filter(is_ours) {
         if !needed.contains(&path) {
             inner.unset_completed(&path);
             layout.discard_layer(&path)?;
+            fail_point!("store.layer.collected");
         }
     }
     Ok(())
 }
 
 fn list(directory: PathBuf) -> Result<Vec<PathBuf>, ImageError> {
-    let entries = fs::read_dir(&directory).map_err(ImageError::io("list", &directory))?;
+    let entries = match fs::read_dir(&directory) {
+        // Never made: whoever began to was killed before.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(ImageError::io("list", &directory))?,
+    };
     let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
     paths.map_err(ImageError::io("list", directory))
 }

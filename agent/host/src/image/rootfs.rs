@@ -7,6 +7,7 @@ use std::io::{self, Seek};
 use std::path::Path;
 
 use evenkeel_schema::{Digest, ImageConfig, Platform};
+use evenkeel_shim::fail_point;
 
 use super::ImageError;
 use super::compression::{Compression, decompress};
@@ -32,6 +33,7 @@ pub fn copy(path: &Path, mut writer: BlobWriter, meter: &Meter) -> Result<Copied
     let (compression, _) = decompress(&file).map_err(ImageError::io("read", path))?;
     file.rewind().map_err(ImageError::io("read", path))?;
     io::copy(&mut meter.reader(&file), &mut writer).map_err(ImageError::io("copy", path))?;
+    fail_point!("rootfs.copied");
     if self::stamp(&file, path)? != stamp {
         return Err(ImageError::Changed { path: path.to_owned() });
     }

@@ -27,7 +27,7 @@ pub(super) struct Inner {
     /// Held shared while an image is fetched, and alone while garbage is collected: what a fetch brought in belongs to
     /// no name until its end.
     pub collecting: Arc<tokio::sync::RwLock<()>>,
-    /// Whether something was taken away since garbage was collected.
+    /// Whether something was taken away since garbage was collected, by this process or perhaps by an earlier one.
     pub collection_due: AtomicBool,
     pub downloads: Arc<tokio::sync::Semaphore>,
     pub unpackings: Arc<tokio::sync::Semaphore>,
@@ -56,7 +56,7 @@ impl Store {
             layout: Layout::new(paths),
             registries,
             collecting: Arc::default(),
-            collection_due: AtomicBool::new(false),
+            collection_due: AtomicBool::new(true),
             downloads: Arc::new(tokio::sync::Semaphore::new(DOWNLOADS)),
             unpackings: Arc::new(tokio::sync::Semaphore::new(processors)),
             recording: Mutex::default(),

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use evenkeel_plan::Endpoint;
 use evenkeel_schema::Driver;
+use evenkeel_shim::fail_point;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo};
 
@@ -62,6 +63,7 @@ pub(super) async fn ensure(
     container.links = kept;
     for link in gone {
         container.inside.delete_link(link.index).await.map_err(failed("remove", &link.name))?;
+        fail_point!("endpoint.removed");
     }
     for endpoint in endpoints {
         let place = find(host, endpoint).await?;
@@ -82,6 +84,7 @@ pub(super) async fn remove_all(path: &Path, namespace: &File) -> Result<(), Netw
     let links = netlink.links().await.map_err(|source| NetworkError::List { what: "links", source })?;
     for link in links.iter().filter(|link| matches!(link.kind.as_str(), "veth" | "macvlan")) {
         netlink.delete_link(link.index).await.map_err(failed("remove", &link.name))?;
+        fail_point!("endpoint.link.removed");
     }
     Ok(())
 }
@@ -148,6 +151,7 @@ impl Container<'_> {
         let name = &endpoint.interface;
         if let Some(unsound) = self.links.iter().find(|link| link.name == *name) {
             self.inside.delete_link(unsound.index).await.map_err(failed("remove", name))?;
+            fail_point!("endpoint.unsound.removed");
         }
         if let Some(end) = &place.host_end {
             self.host.delete_link(end.index).await.map_err(failed("remove", &end.name))?;
@@ -172,6 +176,7 @@ impl Container<'_> {
             }
         };
         self.host.create_link(message).await.map_err(failed("make", name))?;
+        fail_point!("endpoint.made");
         let link = self.inside.link_by_name(name).await.map_err(failed("look at", name))?;
         let link = link.ok_or_else(|| NetworkError::Vanished { link: name.clone() })?;
         Ok(Interface { link, host_end: find(self.host, endpoint).await?.host_end, fresh: true })
@@ -186,16 +191,19 @@ impl Container<'_> {
             let bridge = Some(place.attachment.index);
             let wanted = Wanted { alias: Some(self.mark), mtu, bridge, ..Wanted::default() };
             moved |= links::bring(self.host, end, &wanted).await?;
+            fail_point!("endpoint.end.set");
             if sysctl::bridges_filter()? {
                 links::turn_back(self.host, end).await?;
             }
         }
         let wanted = Wanted { alias: Some(self.mark), mac: Some(endpoint.mac), mtu, ..Wanted::default() };
         moved |= links::bring(&self.inside, link, &wanted).await?;
+        fail_point!("endpoint.set");
         let listed = |addresses: &BTreeMap<u32, BTreeSet<IpNet>>| addresses.get(&link.index).cloned();
         let current = listed(&self.addresses).filter(|_| !fresh).unwrap_or_default();
         let addresses: BTreeSet<IpNet> = endpoint.addresses.iter().copied().collect();
         let changes = links::bring_addresses(&self.inside, link, current, &addresses).await?;
+        fail_point!("endpoint.addressed");
         let routes = if *fresh || changes.removed {
             let list = self.inside.routes(Some(link.index)).await;
             &list.map_err(|source| NetworkError::List { what: "routes", source })?
@@ -223,6 +231,7 @@ impl Container<'_> {
         let wanted = |route: &Route| route.gateway.is_some_and(|gateway| endpoint.gateways.contains(&gateway));
         for route in current.iter().filter(|route| !wanted(route)) {
             self.inside.remove_route(route).await.map_err(fail("remove", route.destination))?;
+            fail_point!("endpoint.route.removed");
         }
         for gateway in &endpoint.gateways {
             if current.iter().any(|route| route.gateway == Some(*gateway)) {
@@ -232,6 +241,7 @@ impl Container<'_> {
             let output = Some(link.index);
             let route = Route { destination, gateway: Some(*gateway), output, automatic: false, priority: 0 };
             self.inside.add_route(&route).await.map_err(fail("add", destination))?;
+            fail_point!("endpoint.route.added");
         }
         Ok(())
     }

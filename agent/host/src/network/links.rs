@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use evenkeel_plan::MacAddress;
+use evenkeel_shim::fail_point;
 use ipnet::IpNet;
 use netlink_packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo,
@@ -86,6 +87,7 @@ pub(super) async fn bring_addresses(
     let mut removed = false;
     for net in current.difference(wanted) {
         netlink.remove_address(link.index, *net).await.map_err(fail("remove", net))?;
+        fail_point!("link.address.removed");
         removed = true;
     }
     if removed {
@@ -95,6 +97,7 @@ pub(super) async fn bring_addresses(
     let added: BTreeSet<IpNet> = wanted.difference(&current).copied().collect();
     for net in &added {
         netlink.add_address(link.index, *net).await.map_err(fail("add", net))?;
+        fail_point!("link.address.added");
     }
     Ok(Addresses { added, removed })
 }

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use evenkeel_shim::fail_point;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::fstatfs;
@@ -89,17 +90,20 @@ pub(super) async fn create(
         None => {
             let pinned = path.to_owned();
             in_new(move || pin_own(&directory, &pinned)).await.map_err(fail)??;
+            fail_point!("namespace.pinned");
             open(path)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?
         }
     };
     // What has a number here is heard of here, see `watch.rs`.
     host.number_namespace(&namespace).await.map_err(fail)?;
+    fail_point!("namespace.numbered");
     let netlink = connect(path, &namespace).await?;
     let loopback = netlink.link_by_name("lo").await.map_err(fail)?;
-    match loopback {
-        Some(link) if !link.up => netlink.set_link(super::links::up(link.index)).await.map_err(fail),
-        _ => Ok(()),
+    if let Some(link) = loopback.filter(|link| !link.up) {
+        netlink.set_link(super::links::up(link.index)).await.map_err(fail)?;
+        fail_point!("namespace.up");
     }
+    Ok(())
 }
 
 /// Pins the namespace of the calling thread, with every setting made before anyone can find it.
@@ -107,11 +111,14 @@ fn pin_own(directory: &Directory, path: &Path) -> Result<(), NetworkError> {
     for (name, value) in SETTINGS {
         sysctl::write(name, value)?;
     }
+    fail_point!("namespace.made");
     let fail = |source| NetworkError::Namespace { deed: "pin", path: path.to_owned(), source };
     let _prepared = directory.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let parent = path.parent().unwrap_or(Path::new("/"));
     prepare(parent).map_err(fail)?;
+    fail_point!("namespace.directory");
     File::options().create(true).truncate(false).write(true).open(path).map_err(fail)?;
+    fail_point!("namespace.file");
     let own = Path::new("/proc/thread-self/ns/net");
     mount(Some(own), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|errno| fail(errno.into()))
 }
@@ -127,6 +134,7 @@ fn prepare(directory: &Path) -> io::Result<()> {
         // It is not a mount point yet.
         Err(nix::errno::Errno::EINVAL) => {
             mount(Some(directory), directory, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+            fail_point!("namespace.directory.bound");
             Ok(share()?)
         }
         other => Ok(other?),
@@ -139,15 +147,18 @@ pub(super) fn unpin(directory: &Directory, path: &Path) -> Result<(), NetworkErr
     let _prepared = directory.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if open(path)?.is_some() {
         umount2(path, MntFlags::MNT_DETACH).map_err(|errno| fail(errno.into()))?;
+        fail_point!("namespace.unpinned");
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
         _ => {}
     }
+    fail_point!("namespace.file.removed");
     let parent: PathBuf = path.parent().unwrap_or(Path::new("/")).to_owned();
     let empty = fs::read_dir(&parent).is_ok_and(|mut entries| entries.next().is_none());
     // Another pin that comes meanwhile makes one of these fail, and then it is right that they do.
     if empty && umount2(&parent, MntFlags::empty()).is_ok() {
+        fail_point!("namespace.directory.unmounted");
         let _ = fs::remove_dir(&parent);
     }
     Ok(())

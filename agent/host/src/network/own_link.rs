@@ -9,6 +9,7 @@ use evenkeel_plan::{
     MacAddress, bridge_addresses, bridge_link, interim_link, network_mac, shim_address, shim_link, shim_routes,
 };
 use evenkeel_schema::{Driver, Key, Kind, Name, NetworkSpec};
+use evenkeel_shim::fail_point;
 use ipnet::IpNet;
 use netlink_packet_route::link::LinkAttribute;
 
@@ -84,6 +85,7 @@ pub(super) async fn ensure(
     let Some(own) = wanted(netlink, instance, name, spec).await? else { return Ok(()) };
     if matches!(own.form, Form::Bridge) {
         forward(spec)?;
+        fail_point!("network.forwarding");
     }
     let fail = |deed| {
         let link = own.name.clone();
@@ -104,14 +106,18 @@ pub(super) async fn ensure(
     };
     if matches!(own.form, Form::Bridge) {
         settle_bridge(&own.name)?;
+        fail_point!("network.bridge.settled");
     }
     let changed =
         links::bring(netlink, &link, &Wanted { mac: Some(own.mac), mtu: Some(own.mtu), ..Wanted::default() }).await?;
+    fail_point!("network.link.up");
     // Asked only now: a link that goes down loses its IPv6 addresses and its routes.
     let current = links::addresses(netlink, &link).await?;
     let new = links::bring_addresses(netlink, &link, current, &own.addresses).await?.added;
+    fail_point!("network.link.addressed");
     if let Form::Shim { routes, .. } = &own.form {
         bring_routes(netlink, &link, routes).await?;
+        fail_point!("network.link.routed");
         let told = if changed { own.addresses.clone() } else { new };
         announce::announce(link.index, &link.name, own.mac, &told)?;
     }
@@ -142,7 +148,9 @@ pub(super) async fn adopt(
     }
     let mut message = links::about(link.index);
     message.attributes.push(LinkAttribute::IfAlias(own.mark.clone()));
-    netlink.set_link(message).await.map_err(fail)
+    netlink.set_link(message).await.map_err(fail)?;
+    fail_point!("network.adopted");
+    Ok(())
 }
 
 /// Removes every link that bears the network's mark, whatever its name, and one that was never finished.
@@ -153,6 +161,7 @@ pub(super) async fn remove(netlink: &Netlink, instance: &Instance, name: &Name) 
     for link in links.iter().filter(own) {
         let fail = |source| NetworkError::Link { deed: "remove", link: link.name.clone(), source };
         netlink.delete_link(link.index).await.map_err(fail)?;
+        fail_point!("network.link.removed");
     }
     Ok(())
 }
@@ -192,6 +201,7 @@ async fn bring_up_parent(netlink: &Netlink, network: &Name, spec: &NetworkSpec) 
     let parent = parent.ok_or_else(missing)?;
     if !parent.up {
         netlink.set_link(links::up(parent.index)).await.map_err(fail("bring up"))?;
+        fail_point!("network.parent.up");
     }
     Ok(parent)
 }
@@ -209,12 +219,14 @@ async fn make(netlink: &Netlink, own: &OwnLink) -> Result<Link, NetworkError> {
         Form::Shim { parent, .. } => links::as_macvlan(message, parent),
     };
     netlink.create_link(message).await.map_err(fail)?;
+    fail_point!("network.link.made");
     let vanished = || NetworkError::Vanished { link: own.name.clone() };
     let link = netlink.link_by_name(&own.interim).await.map_err(fail)?.ok_or_else(vanished)?;
     let mut message = links::about(link.index);
     message.attributes.push(LinkAttribute::IfAlias(own.mark.clone()));
     message.attributes.push(LinkAttribute::IfName(own.name.clone()));
     netlink.set_link(message).await.map_err(fail)?;
+    fail_point!("network.link.named");
     netlink.link_by_index(link.index).await.map_err(fail)?.ok_or_else(vanished)
 }
 
@@ -249,6 +261,7 @@ async fn bring_routes(netlink: &Netlink, link: &Link, wanted: &BTreeSet<IpNet>) 
     for route in current.iter().filter(|route| !route.automatic) {
         if route.gateway.is_some() || !wanted.contains(&route.destination) {
             netlink.remove_route(route).await.map_err(fail("remove", &route.destination))?;
+            fail_point!("network.route.removed");
         }
     }
     for destination in wanted {
@@ -265,6 +278,7 @@ async fn bring_routes(netlink: &Netlink, link: &Link, wanted: &BTreeSet<IpNet>) 
                 priority,
             };
             netlink.add_route(&route).await.map_err(fail("add", destination))?;
+            fail_point!("network.route.added");
         }
     }
     Ok(())

@@ -6,6 +6,8 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use evenkeel_shim::fail_point;
+
 use super::NetworkError;
 
 /// Reads a setting; `None` where this kernel has none of that name, as without IPv6.
@@ -23,7 +25,9 @@ pub(super) fn write(name: &str, value: &str) -> Result<(), NetworkError> {
     match read(name)? {
         Some(current) if !same(&current, value) => {
             let path = path(name);
-            fs::write(&path, value).map_err(|source| NetworkError::Sysctl { path, source })
+            fs::write(&path, value).map_err(|source| NetworkError::Sysctl { path, source })?;
+            fail_point!("sysctl.written");
+            Ok(())
         }
         _ => Ok(()),
     }

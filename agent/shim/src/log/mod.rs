@@ -14,6 +14,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use evenkeel_shim::LogConfig;
+use evenkeel_shim::fail_point;
 
 use crate::clock;
 
@@ -162,6 +163,7 @@ impl Log {
             file.set_len(self.size)?;
             return Err(error);
         }
+        fail_point!("shim.log.written");
         self.size += (note.len() + length) as u64;
         Ok(())
     }
@@ -178,6 +180,7 @@ impl Log {
         (self.file, self.size) = (None, 0);
         let path = &self.config.path;
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
+        fail_point!("shim.log.opened");
         self.size = file.metadata()?.len();
         // A shim that was killed in the middle of a write left half a line, which must not swallow our first one.
         let mut last = [b'\n'];
@@ -205,6 +208,7 @@ impl Log {
         for number in (1..kept.saturating_sub(1)).rev() {
             let _ = fs::rename(self.numbered(number), self.numbered(number + 1));
         }
+        fail_point!("shim.log.turning");
         // Never truncated in place: a reader that has it open finishes it undisturbed.
         let _ = match kept {
             1 => fs::remove_file(&self.config.path),

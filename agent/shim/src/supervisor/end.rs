@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use evenkeel_shim::fail_point;
 use evenkeel_shim::{Exit, Phase, Reply};
 
 use super::{DAEMONIZE_WINDOW, Run, Stopping, Supervisor, Then};
@@ -98,6 +99,7 @@ impl Supervisor {
     pub(super) fn notice_end(&mut self) {
         let Some(ended) = self.run.as_ref().and_then(|run| self.reaper.take(run.pid)) else { return };
         let Some(run) = self.run.take() else { return };
+        fail_point!("shim.ended");
         let ran = run.started.elapsed();
         if let Some(probe) = &run.probe {
             probe.kill();

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use evenkeel_shim::fail_point;
 use evenkeel_shim::process;
 
 use super::{Run, Supervisor};
@@ -41,6 +42,7 @@ impl Supervisor {
     pub(super) fn notice_probe(&mut self) {
         let Some(run) = &mut self.run else { return };
         let Some(ended) = run.probe.as_ref().and_then(|probe| self.reaper.take(probe.pid)) else { return };
+        fail_point!("shim.probed");
         let in_time = run.probe.take().is_some_and(|probe| probe.deadline.is_some());
         self.record(in_time && ended == Ended::Exited(0));
     }

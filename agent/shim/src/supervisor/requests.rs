@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use evenkeel_shim::fail_point;
 use evenkeel_shim::{Config, Health, Phase, Reply, Request};
 
 use super::{Supervisor, Then, Waiter, with_causes};
@@ -85,8 +86,10 @@ impl Supervisor {
         {
             self.note(&error);
         }
+        fail_point!("shim.leaving");
         let _ = fs::remove_file(self.runtime_log());
         let _ = fs::remove_file(&self.config.status);
+        fail_point!("shim.left");
         let own_log = self.beside_config(crate::OWN_LOG);
         if fs::metadata(&own_log).is_ok_and(|metadata| metadata.len() == 0) {
             let _ = fs::remove_file(own_log);

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use evenkeel_shim::fail_point;
 use evenkeel_shim::{Health, Phase, process};
 
 use super::{Run, Supervisor, with_causes};
@@ -39,6 +40,7 @@ impl Supervisor {
     /// Starts the container again by the restart policy.
     pub(super) fn restart(&mut self) {
         self.next_start = None;
+        fail_point!("shim.restarting");
         self.status.restarts = self.status.restarts.saturating_add(1);
         if let Err(error) = self.start() {
             let wait = self.backoff.next(&self.config.restart, Ended::NotStarted);
@@ -57,6 +59,7 @@ impl Supervisor {
                 let pid = run.pid;
                 self.run = Some(run);
                 self.enter(Phase::Running { pid, start_time, started_at: clock::now() });
+                fail_point!("shim.running");
                 Ok(())
             }
             Err(error) => {
@@ -87,6 +90,7 @@ impl Supervisor {
             pid_file.clone().into(),
             self.config.id.clone().into(),
         ];
+        fail_point!("shim.creating");
         let call = runtime::call(&self.config.runtime, &self.runtime_log(), &arguments, Some(stdout), Some(stderr))?;
         let ended = self.wait_for(&call, None)?;
         if ended != crate::reaper::Ended::Exited(0) {
@@ -94,6 +98,7 @@ impl Supervisor {
             let said = self.output.abandon();
             call.judge(ended, &said)?;
         }
+        fail_point!("shim.created");
         let pid = fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());
         let pid = pid.filter(|pid| *pid > 1).ok_or(RuntimeError::NoPid { path: pid_file })?;
         if !self.reaper.has(pid) && !crate::reaper::is_child(pid) {
@@ -111,6 +116,7 @@ impl Supervisor {
         });
         let oom_kills_before = cgroup::oom_kills(&self.config.cgroups);
         self.runtime(&["start".into(), self.config.id.clone().into()])?;
+        fail_point!("shim.started");
         let started = Instant::now();
         let probes = self.config.health.clone().map(|config| Probes::new(config, started));
         Ok(Run { pid, started, own_pid_namespace, oom_kills_before, accounting, probes, probe: None, stopping: None })
@@ -119,6 +125,7 @@ impl Supervisor {
     /// Removes whatever the runtime still has of this container: after its end, or left by a shim that was killed.
     pub(super) fn delete(&mut self) -> Result<(), RuntimeError> {
         self.runtime(&["delete".into(), "--force".into(), self.config.id.clone().into()])?;
+        fail_point!("shim.deleted");
         self.clean = true;
         for name in ["init.pid", "probe.pid", "probe.log", RUNTIME_LOG] {
             let _ = fs::remove_file(self.beside_config(name));

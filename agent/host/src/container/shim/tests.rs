@@ -25,10 +25,15 @@ fn a_shim_that_does_not_start_says_why_and_one_that_is_there_already_is_fine() {
     let config = directory.path().join("shim.json");
     let failing = program(&directory, "echo \"evenkeel-shim: no luck with $1\" >&2; exit 1");
     let said = format!("no luck with {}", config.display());
-    assert!(matches!(spawn(&failing, &config), Err(ShimError::NotStarted { said: heard, .. }) if heard == said));
-    spawn(&program(&directory, "exit 75"), &config).unwrap();
+    let socket = directory.path().join("shim.sock");
+    assert!(
+        matches!(spawn(&failing, &config, &socket), Err(ShimError::NotStarted { said: heard, .. }) if heard == said)
+    );
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    spawn(&program(&directory, "exit 75"), &config, &socket).unwrap();
+    drop(listener);
     let missing = directory.path().join("missing");
-    assert!(matches!(spawn(&missing, &config), Err(ShimError::Spawn { program, .. }) if program == missing));
+    assert!(matches!(spawn(&missing, &config, &socket), Err(ShimError::Spawn { program, .. }) if program == missing));
 }
 
 #[test]
@@ -36,7 +41,9 @@ fn a_shim_gets_nothing_of_the_environment_but_the_search_path() {
     let directory = tempfile::tempdir().unwrap();
     assert!(std::env::vars().count() > 4, "cargo sets many for a test");
     let printing = program(&directory, "env >&2; exit 1");
-    let Err(ShimError::NotStarted { said, .. }) = spawn(&printing, Path::new("/c")) else { panic!("it fails") };
+    let Err(ShimError::NotStarted { said, .. }) = spawn(&printing, Path::new("/c"), Path::new("/s")) else {
+        panic!("it fails")
+    };
     // The shell adds what it knows by itself.
     let names: Vec<_> = said.lines().filter_map(|line| line.split('=').next()).collect();
     assert!(names.iter().all(|name| ["PATH", "PWD", "SHLVL", "_"].contains(name)), "{names:?}");

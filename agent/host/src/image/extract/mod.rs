@@ -14,6 +14,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 
 pub use error::{EntryProblem, ExtractError};
+use evenkeel_shim::fail_point;
 use root::{LayerPath, Root};
 
 use super::tarball::{Member, MemberKind, Tarball, Time};
@@ -62,6 +63,7 @@ pub fn extract<R: Read>(archive: R, directory: OwnedFd, limits: Limits) -> Resul
         extraction
             .add(&mut tarball, &member)
             .map_err(|source| ExtractError::Entry { path: lossy(&member.path), source })?;
+        fail_point!("layer.entry");
         last = member.path;
     }
     extraction.finish()?;

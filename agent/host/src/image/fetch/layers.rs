@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use evenkeel_schema::Digest;
+use evenkeel_shim::fail_point;
 
 use super::{Fetch, Origin};
 use crate::image::ImageError;
@@ -80,6 +81,7 @@ impl Fetch<'_> {
                 return Err(ImageError::NotInStore { name: self.name.clone(), reason: format!("it lacks {found}") });
             }
         };
+        fail_point!("blob.fetched");
         self.tell(Some(&wanted.digest), Phase::Verifying);
         let Written { digest, length } = writer.written();
         let (what, source_name) = (format!("layer {}", wanted.digest), described.source_name.clone());
@@ -109,6 +111,7 @@ impl Fetch<'_> {
                 let stream = archive.open_layer(&layer)?;
                 let copied = io::copy(&mut meter.reader(stream), &mut writer);
                 copied.map_err(ImageError::io("copy a layer to", writer.path()))?;
+                fail_point!("archive.copied");
                 Ok(writer)
             })
         };

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use evenkeel_plan::ObservedImage;
 use evenkeel_schema::{Digest, ImageConfig, ImageSource, ImageSpec, Name, Platform, PullPolicy};
+use evenkeel_shim::fail_point;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use layers::watched;
@@ -301,6 +302,7 @@ impl Fetch<'_> {
             let _recording = locked(&inner.recording);
             if changed {
                 layout.flush()?;
+                fail_point!("store.flushed");
             }
             if earlier.as_ref() != Some(&record) {
                 layout.write_record(&name, &record)?;

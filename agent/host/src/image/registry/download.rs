@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use evenkeel_shim::fail_point;
 use futures_util::StreamExt;
 use oci_client::client::BlobResponse;
 use oci_client::errors::{DigestError, OciDistributionError};
@@ -63,6 +64,7 @@ impl Session {
             ..OciDescriptor::default()
         };
         let received = writer.length();
+        fail_point!("registry.blob");
         let stream = if received == 0 {
             self.client.pull_blob_stream(&self.reference, &descriptor).await
         } else if received >= blob.size {
@@ -107,6 +109,7 @@ impl Session {
                 if chunks.send(chunk).await.is_err() {
                     break;
                 }
+                fail_point!("registry.chunk");
                 tell(received);
             }
             Ok(())
@@ -117,6 +120,7 @@ impl Session {
 
     /// Fetches a small blob into memory.
     pub(super) async fn document(&self, blob: &Descriptor) -> Result<Vec<u8>, ImageError> {
+        fail_point!("registry.document");
         let what = format!("configuration {} of {}", blob.digest, self.what());
         let too_long = |found| ImageError::SizeMismatch {
             what: format!("configuration {}", blob.digest),

@@ -15,6 +15,7 @@ use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use evenkeel_schema::{Digest, Platform};
+use evenkeel_shim::fail_point;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::{Client, Reference, RegistryOperation};
@@ -106,12 +107,14 @@ impl Session {
     }
 
     async fn log_in(&self) -> Result<(), OciDistributionError> {
+        fail_point!("registry.login");
         let log_in = || self.client.auth(&self.reference, self.credentials.auth(), RegistryOperation::Pull);
         retried(log_in).await.map(drop)
     }
 
     /// Asks which digest the reference has now.
     pub async fn digest(&self) -> Result<Digest, ImageError> {
+        fail_point!("registry.digest");
         let ask = || self.client.fetch_manifest_digest(&self.reference, self.credentials.auth());
         let digest = retried(ask).await.map_err(|error| self.failed(self.what(), error))?;
         digest.parse().map_err(|_| RegistryError::Digest { what: self.what(), digest }.into())
@@ -143,6 +146,7 @@ impl Session {
 
     /// Fetches a manifest or index, and compares its digest with the reference's.
     async fn manifest(&self, reference: &Reference) -> Result<(Digest, Vec<u8>), ImageError> {
+        fail_point!("registry.manifest");
         let what = reference.whole();
         let fetch = || self.client.pull_manifest_raw(reference, self.credentials.auth(), &MANIFEST_TYPES);
         let (bytes, _) = retried(fetch).await.map_err(|error| self.failed(what.clone(), error))?;

@@ -22,6 +22,7 @@ mod tests;
 use std::sync::PoisonError;
 
 use evenkeel_plan::{Firewall, ObservedFirewall, Sight};
+use evenkeel_shim::fail_point;
 
 use super::observe::in_full;
 use super::{NetworkError, Networks};
@@ -34,6 +35,7 @@ impl Networks {
     /// UDP flows that the new table would send another way are forgotten, so that the next packet goes the new way.
     pub async fn apply_firewall(&self, firewall: &Firewall) -> Result<(), NetworkError> {
         nft::load(render::render(self.instance.as_str(), firewall)?).await?;
+        fail_point!("firewall.loaded");
         let local = self.netlink.addresses(None).await;
         let local = local.map_err(|source| NetworkError::List { what: "addresses", source })?;
         let ways = flows::Ways::of(firewall, local.iter().map(|address| address.net.addr()).collect());

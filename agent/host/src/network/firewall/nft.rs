@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::{Output, Stdio};
 
+use evenkeel_shim::fail_point;
 use tokio::io::AsyncWriteExt;
 
 use crate::network::NetworkError;
@@ -21,6 +22,7 @@ pub(super) async fn load(script: Script) -> Result<(), NetworkError> {
             _ => {}
         }
     }
+    fail_point!("firewall.loading");
     let output = child.wait_with_output().await.map_err(fail)?;
     if output.status.success() { Ok(()) } else { Err(refused(&script.table, "load", &output)) }
 }
