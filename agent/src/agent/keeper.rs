@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use super::AgentOptions;
 use super::control::{AgentStatus, LastPass};
+use super::memory;
 use super::pace::Pace;
 use super::requests::{ApplyRequest, Relay, SharedStatus};
 use crate::fetch::Patience;
@@ -151,6 +152,10 @@ impl Keeper {
                 self.pace.after(&report.outcomes, Instant::now());
                 self.pace.after_firewall(report.plan.firewall_differs);
                 self.note(&report, &manner.resting, started.elapsed());
+                // Images, many containers: what they took is needed again after days, if ever.
+                if report.plan.steps.iter().any(|step| step.action == Action::Create) {
+                    memory::give_back();
+                }
                 Some(report)
             }
             Err(error) => {
