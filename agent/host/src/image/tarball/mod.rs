@@ -136,8 +136,7 @@ impl<R: Read> Tarball<R> {
                 kind if kind.as_byte() == b'V' => self.skip(size + padding(size))?,
                 _ => {
                     let records = self.global.overlaid(&local);
-                    let mut member = self.member(&header, offset, size, &records)?;
-                    member.path = long_name.unwrap_or(member.path);
+                    let mut member = self.member(&header, offset, size, &records, long_name)?;
                     if matches!(member.kind, MemberKind::HardLink | MemberKind::Symlink) {
                         member.link = long_link.unwrap_or(member.link);
                     } else {
@@ -149,7 +148,14 @@ impl<R: Read> Tarball<R> {
         }
     }
 
-    fn member(&mut self, header: &Header, offset: u64, size: u64, records: &Records) -> Result<Member, TarError> {
+    fn member(
+        &mut self,
+        header: &Header,
+        offset: u64,
+        size: u64,
+        records: &Records,
+        long_name: Option<Vec<u8>>,
+    ) -> Result<Member, TarError> {
         let old = header.as_old();
         let field = |bytes: &[u8], field| number::parse(bytes).ok_or(TarError::Number { field, offset });
         let unsigned = |bytes: &[u8], name| {
@@ -172,7 +178,9 @@ impl<R: Read> Tarball<R> {
             };
             Ok::<_, TarError>((part(major, "major device number")?, part(minor, "minor device number")?))
         };
-        let path = records.get("path").map(<[u8]>::to_vec).unwrap_or_else(|| header.path_bytes().into_owned());
+        // The header holds only the beginning of a long name, which may end in a slash.
+        let path = long_name.or_else(|| records.get("path").map(<[u8]>::to_vec));
+        let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
         let kind = match header.entry_type() {
             // Archives older than POSIX say so with a slash.
             EntryType::Regular if path.ends_with(b"/") => MemberKind::Directory,

@@ -118,6 +118,16 @@ fn gnu_long_names_and_base_256_numbers_are_read() {
 }
 
 #[test]
+fn a_long_name_that_the_header_cuts_at_a_slash_is_a_file() {
+    let name = format!("{}/file", "d".repeat(99));
+    let bytes =
+        [block(&header("l", b'L', name.len() as u64), name.as_bytes()), block(&header(&name[..100], b'0', 4), b"data")]
+            .concat();
+    let (member, data) = only(&bytes);
+    assert_eq!((member.kind, member.path, data), (MemberKind::File, name.into_bytes(), b"data".to_vec()));
+}
+
+#[test]
 fn all_four_sparse_formats_say_the_same() {
     let data = [vec![b'a'; 512], vec![b'b'; 100]].concat();
     let segments = [Segment { offset: 1024, length: 512 }, Segment { offset: 4096, length: 100 }];
