@@ -71,13 +71,12 @@ pub struct Unpacked {
     pub diff_id: Digest,
 }
 
-/// Unpacks the blob of a layer. `layer` names it in errors.
-pub fn unpack(layout: &Layout, blob: &Path, layer: &Digest, meter: &Meter) -> Result<Unpacked, ImageError> {
+/// Unpacks a layer from the bytes of its blob. `layer` names it in errors.
+pub fn unpack(layout: &Layout, blob: impl Read + Send, layer: &Digest, meter: &Meter) -> Result<Unpacked, ImageError> {
     let failed = |source| ImageError::Layer { layer: layer.clone(), source };
     let directory = layout.layer_directory()?;
     fail_point!("layer.begun");
-    let file = File::open(blob).map_err(ImageError::io("open", blob))?;
-    let (_, stream) = decompress(meter.reader(file)).map_err(|source| failed(ExtractError::Compression(source)))?;
+    let (_, stream) = decompress(meter.reader(blob)).map_err(|source| failed(ExtractError::Compression(source)))?;
     let root = File::open(directory.path()).map_err(ImageError::io("open", directory.path()))?;
     let hashed = Hashed { source: stream, hasher: Sha256::new() };
     let (extracted, mut rest) = extract(hashed, root.into(), Limits::default()).map_err(failed)?;

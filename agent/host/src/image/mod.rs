@@ -9,6 +9,7 @@ mod compression;
 mod error;
 mod extract;
 mod fetch;
+mod follow;
 mod layer;
 mod layout;
 mod manifest;

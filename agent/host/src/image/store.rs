@@ -29,7 +29,7 @@ pub(super) struct Inner {
     pub collecting: Arc<tokio::sync::RwLock<()>>,
     /// Whether something was taken away since garbage was collected, by this process or perhaps by an earlier one.
     pub collection_due: AtomicBool,
-    pub downloads: Arc<tokio::sync::Semaphore>,
+    pub arrivals: Arc<tokio::sync::Semaphore>,
     pub unpackings: Arc<tokio::sync::Semaphore>,
     /// Held while records and the index are written.
     pub recording: Mutex<()>,
@@ -40,8 +40,8 @@ pub(super) struct Inner {
     pub file_digests: Mutex<HashMap<PathBuf, (Stamp, Digest)>>,
 }
 
-/// How many layers come in at the same time.
-const DOWNLOADS: usize = 4;
+/// How many layers come in at the same time, unpacked as they come.
+const ARRIVALS: usize = 4;
 
 impl Store {
     /// Opens the store of a root. Nothing is created until something is written.
@@ -57,7 +57,7 @@ impl Store {
             registries,
             collecting: Arc::default(),
             collection_due: AtomicBool::new(true),
-            downloads: Arc::new(tokio::sync::Semaphore::new(DOWNLOADS)),
+            arrivals: Arc::new(tokio::sync::Semaphore::new(ARRIVALS)),
             unpackings: Arc::new(tokio::sync::Semaphore::new(processors)),
             recording: Mutex::default(),
             locks: Mutex::default(),
@@ -113,7 +113,12 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
-    match tokio::task::spawn_blocking(work).await {
+    joined(tokio::task::spawn_blocking(work)).await
+}
+
+/// Awaits what runs away from them already.
+pub(super) async fn joined<T>(work: tokio::task::JoinHandle<Result<T, ImageError>>) -> Result<T, ImageError> {
+    match work.await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(ImageError::Cancelled),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -232,6 +232,34 @@ async fn an_interrupted_fetch_leaves_nothing_that_is_believed() {
     store.fetch(&named("base"), &rootfs(&path), &Quiet).await.unwrap();
     assert_eq!(fs::read_to_string(directory.join("a")).unwrap(), "whole");
     assert!(!stale.exists() && !stale_file.exists());
+}
+
+#[test]
+fn a_follower_reads_what_is_written_until_it_is_complete_or_given_up() {
+    let bench = Bench::new();
+    let layout = &bench.store.inner.layout;
+    let mut writer = layout.blob_writer().unwrap();
+    let mut follower = writer.follow().unwrap();
+    writer.write_all(b"first").unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(follower.read(&mut buffer).unwrap(), 5);
+    let reading = std::thread::spawn(move || {
+        let mut rest = Vec::new();
+        follower.read_to_end(&mut rest).map(|_| rest)
+    });
+    writer.write_all(b"second").unwrap();
+    writer.place(layout).unwrap();
+    assert_eq!(reading.join().unwrap().unwrap(), b"second");
+
+    let mut writer = layout.blob_writer().unwrap();
+    let mut follower = writer.follow().unwrap();
+    writer.write_all(b"other").unwrap();
+    writer.restart().unwrap();
+    assert!(follower.read(&mut buffer).is_err() && writer.has_restarted());
+    let mut follower = writer.follow().unwrap();
+    writer.write_all(b"half").unwrap();
+    drop(writer);
+    assert!(follower.read(&mut buffer).is_err());
 }
 
 #[tokio::test]

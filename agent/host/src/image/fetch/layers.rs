@@ -1,5 +1,6 @@
-//! The layers of one fetch: each blob comes once, is compared, and is unpacked once, several layers at a time.
+//! The layers of one fetch: each blob comes once, is unpacked as it comes, and is compared; several layers at a time.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -9,15 +10,18 @@ use std::time::Duration;
 
 use evenkeel_schema::Digest;
 use evenkeel_shim::fail_point;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 
 use super::{Fetch, Origin};
 use crate::image::ImageError;
 use crate::image::archive::Archive;
+use crate::image::follow::Follower;
 use crate::image::layer::{self, Meter};
 use crate::image::layout::{BlobWriter, Written};
 use crate::image::progress::Phase;
 use crate::image::source::{Described, DescribedLayer};
-use crate::image::store::locked;
+use crate::image::store::{joined, locked};
 
 impl Fetch<'_> {
     pub(super) async fn bring_layer(
@@ -27,14 +31,15 @@ impl Fetch<'_> {
         origin: &Origin,
     ) -> Result<(), ImageError> {
         self.tell(Some(&layer.blob.digest), Phase::Waiting { total: layer.blob.size });
-        let came = self.bring_blob(layer, described, origin).await?;
-        let unpacked = match self.unpack(layer).await {
+        let arrival = self.bring_blob(layer, described, origin).await?;
+        let came = matches!(arrival, Arrival::Came(_));
+        let unpacked = match self.unpack(layer, arrival).await {
             Err(error) if !came && !self.is_sound(&layer.blob.digest).await? => {
                 // The blob rotted where it lay. Its source has it whole.
                 tracing::warn!(layer = %layer.blob.digest, %error, "a damaged blob is fetched again");
                 self.discard_blob(&layer.blob.digest).await?;
-                self.bring_blob(layer, described, origin).await?;
-                self.unpack(layer).await?
+                let arrival = self.bring_blob(layer, described, origin).await?;
+                self.unpack(layer, arrival).await?
             }
             other => other?,
         };
@@ -43,13 +48,13 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Makes the store hold a layer's blob, and tells whether it had to come.
+    /// Makes the store hold a layer's blob. One that has to come is unpacked meanwhile.
     async fn bring_blob(
         &self,
         layer: &DescribedLayer,
         described: &Described,
         origin: &Origin,
-    ) -> Result<bool, ImageError> {
+    ) -> Result<Arrival, ImageError> {
         let wanted = &layer.blob;
         let _lock = self.inner.lock(&wanted.digest).await;
         let path = self.inner.layout.blob(&wanted.digest);
@@ -60,20 +65,25 @@ impl Fetch<'_> {
         if present {
             if self.is_trusted(&path) || self.is_sound(&wanted.digest).await? {
                 self.inner.set_completed(path);
-                return Ok(false);
+                return Ok(Arrival::Present);
             }
             self.discard_blob(&wanted.digest).await?;
         }
-        let writer = self.blocking(|inner| inner.layout.blob_writer()).await?;
+        let permit = self.inner.arrivals.clone().acquire_owned().await.map_err(|_| ImageError::Cancelled)?;
+        let (writer, follower) = self
+            .blocking(|inner| {
+                let writer = inner.layout.blob_writer()?;
+                let follower = writer.follow()?;
+                Ok((writer, follower))
+            })
+            .await?;
+        let mut unpacking = self.unpack_behind(layer, follower, permit);
         let writer = match origin {
             Origin::Registry(session) => {
-                let permit = self.inner.downloads.acquire().await.map_err(|_| ImageError::Cancelled)?;
                 let tell = |current| {
                     self.tell(Some(&wanted.digest), Phase::Downloading { current, total: wanted.size });
                 };
-                let writer = session.download(wanted, writer, self.shared.clone(), &tell).await?;
-                drop(permit);
-                writer
+                session.download(wanted, writer, self.shared.clone(), &tell).await?
             }
             Origin::Archive(archive) => self.copy_from(archive.clone(), layer.clone(), writer).await?,
             Origin::Store => {
@@ -91,10 +101,34 @@ impl Fetch<'_> {
         if digest != wanted.digest {
             return Err(ImageError::DigestMismatch { what, source_name, wanted: wanted.digest.clone(), found: digest });
         }
+        if writer.has_restarted() {
+            unpacking = None;
+        }
         self.blocking(move |inner| writer.place(&inner.layout)).await?;
         self.changed.store(true, Ordering::Relaxed);
         self.inner.set_completed(path);
-        Ok(true)
+        Ok(Arrival::Came(unpacking))
+    }
+
+    /// Begins to unpack a layer behind the writer of its blob, unless the store holds it unpacked.
+    fn unpack_behind(
+        &self,
+        layer: &DescribedLayer,
+        follower: Follower,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Unpacking> {
+        if self.holds_unpacked(layer) {
+            return None;
+        }
+        let meter = Arc::new(Meter::default());
+        let cancel = CancelOnDrop(meter.clone());
+        let (inner, shared, blob) = (self.inner.clone(), self.shared.clone(), layer.blob.digest.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let unpacked = layer::unpack(&inner.layout, follower, &blob, &meter);
+            drop((permit, shared));
+            unpacked
+        });
+        Some(Unpacking { cancel, work })
     }
 
     async fn copy_from(
@@ -119,19 +153,29 @@ impl Fetch<'_> {
     }
 
     /// Makes the store hold a layer's unpacked directory, and tells whether it had to be made.
-    async fn unpack(&self, layer: &DescribedLayer) -> Result<bool, ImageError> {
+    async fn unpack(&self, layer: &DescribedLayer, arrival: Arrival) -> Result<bool, ImageError> {
         let _lock = self.inner.lock(&layer.diff_id).await;
-        let place = self.inner.layout.layer(&layer.diff_id);
-        if self.is_trusted(&place) && place.is_dir() {
+        if self.holds_unpacked(layer) {
             return Ok(false);
         }
         let (blob, total) = (layer.blob.digest.clone(), layer.blob.size);
-        let unpacked = self.unpack_blob(blob.clone(), total).await?;
+        let unpacked = match arrival {
+            Arrival::Came(Some(Unpacking { cancel, work })) => {
+                let tell = |current| self.tell(Some(&blob), Phase::Unpacking { current, total });
+                watched(&cancel.0, joined(work), tell).await?
+            }
+            Arrival::Came(None) | Arrival::Present => self.unpack_blob(blob.clone(), total).await?,
+        };
         if unpacked.diff_id != layer.diff_id {
             return Err(ImageError::DiffId { layer: blob, wanted: layer.diff_id.clone(), found: unpacked.diff_id });
         }
         self.place(unpacked).await?;
         Ok(true)
+    }
+
+    fn holds_unpacked(&self, layer: &DescribedLayer) -> bool {
+        let place = self.inner.layout.layer(&layer.diff_id);
+        self.is_trusted(&place) && place.is_dir()
     }
 
     pub(super) async fn unpack_blob(&self, blob: Digest, total: u64) -> Result<layer::Unpacked, ImageError> {
@@ -141,7 +185,9 @@ impl Fetch<'_> {
             let (meter, blob) = (meter.clone(), blob.clone());
             self.blocking(move |inner| {
                 let _permit = permit;
-                layer::unpack(&inner.layout, &inner.layout.blob(&blob), &blob, &meter)
+                let path = inner.layout.blob(&blob);
+                let file = File::open(&path).map_err(ImageError::io("open", path))?;
+                layer::unpack(&inner.layout, file, &blob, &meter)
             })
         };
         watched(&meter, work, |current| self.tell(Some(&blob), Phase::Unpacking { current, total })).await
@@ -178,18 +224,35 @@ impl Fetch<'_> {
     }
 }
 
+/// What became of the wish for a layer's blob.
+enum Arrival {
+    /// The store held it.
+    Present,
+    /// It came, and is being unpacked unless that has to wait for its end.
+    Came(Option<Unpacking>),
+}
+
+/// A layer on its way into a directory; given up with the value.
+struct Unpacking {
+    cancel: CancelOnDrop,
+    work: JoinHandle<Result<layer::Unpacked, ImageError>>,
+}
+
+/// Stops work that nobody awaits any more.
+struct CancelOnDrop(Arc<Meter>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// Awaits blocking work, telling how far it has come; work that nobody awaits any more is stopped.
 pub(super) async fn watched<T>(
     meter: &Arc<Meter>,
     work: impl Future<Output = Result<T, ImageError>>,
     tell: impl Fn(u64),
 ) -> Result<T, ImageError> {
-    struct CancelOnDrop(Arc<Meter>);
-    impl Drop for CancelOnDrop {
-        fn drop(&mut self) {
-            self.0.cancel();
-        }
-    }
     let _cancel = CancelOnDrop(meter.clone());
     tokio::pin!(work);
     let mut ticks = tokio::time::interval(Duration::from_millis(100));

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use evenkeel_schema::{ImageSource, ImageSpec, PullPolicy};
 use oci_client::secrets::RegistryAuth;
@@ -150,8 +151,15 @@ impl Image {
 
 /// Fetches `app:1` from a fake registry and gives the layer's only file.
 async fn pull(registry: &FakeRegistry, credential_files: Vec<PathBuf>) -> Result<Vec<u8>, ImageError> {
-    let directory = tempfile::tempdir().unwrap();
-    let paths = Paths::new(directory.path().join("root"), directory.path().join("run"));
+    pull_into(tempfile::tempdir().unwrap().path(), registry, credential_files).await
+}
+
+async fn pull_into(
+    directory: &Path,
+    registry: &FakeRegistry,
+    credential_files: Vec<PathBuf>,
+) -> Result<Vec<u8>, ImageError> {
+    let paths = Paths::new(directory.join("root"), directory.join("run"));
     let settings = RegistrySettings { credential_files, ..RegistrySettings::default() };
     let store = Store::with_registries(&paths, settings).unwrap();
     let spec = ImageSpec {
@@ -217,6 +225,41 @@ async fn a_broken_download_is_taken_up_where_it_broke() {
     let requests = registry.paths();
     let ranges: Vec<_> = requests.iter().filter(|r| r.path.contains("/blobs/")).map(|r| r.range).collect();
     assert_eq!(ranges.iter().filter(|range| range.is_some()).count(), 3, "{ranges:?}");
+}
+
+#[tokio::test]
+async fn a_layer_is_unpacked_while_it_comes() {
+    let content: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+    let image = Image::new(&content);
+    let directory = tempfile::tempdir().unwrap();
+    let layers = directory.path().join("root/layers");
+    let unpacked_before_the_end = Arc::new(Mutex::new(false));
+    let seen = unpacked_before_the_end.clone();
+    let registry = FakeRegistry::start(move |_, request, earlier| {
+        let mut answer = image.answer(request);
+        if image.is_layer(request) && earlier == 0 {
+            answer.sent = answer.body.len() / 2;
+        } else if let Some(from) = request.range {
+            let begun = || !glob(&layers, &[".tmp-", ".tmp", "file"]).is_empty();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !begun() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            *seen.lock().unwrap() = begun();
+            answer = Answer::new("206 Partial Content", &answer.body[from..]);
+        }
+        answer
+    });
+    assert_eq!(pull_into(directory.path(), &registry, Vec::new()).await.unwrap(), content);
+    assert!(*unpacked_before_the_end.lock().unwrap());
+}
+
+/// Lists what lies below a directory along names that begin so.
+fn glob(directory: &Path, prefixes: &[&str]) -> Vec<PathBuf> {
+    let Some((prefix, rest)) = prefixes.split_first() else { return vec![directory.to_owned()] };
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let fitting = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    fitting.flat_map(|entry| glob(&entry.path(), rest)).collect()
 }
 
 #[tokio::test]
