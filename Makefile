@@ -66,7 +66,6 @@ bench: build ## Print ratios beside its peers
 	@$(MAKE) --no-print-directory deps PACKAGES="$(PEERS)"
 	$(CARGO) bench --package evenkeel-tests --bench peers
 	tests/bench/shim-memory.sh 20
-	tests/bench/pull.sh target/release/evenkeel
 
 deny: ## Check licences and advisories of the dependencies (needs cargo-deny)
 	$(CARGO) deny check

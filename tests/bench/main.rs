@@ -6,6 +6,7 @@
 mod containers;
 mod idle;
 mod peers;
+mod pull;
 mod repair;
 
 use std::fmt::Display;
@@ -16,8 +17,13 @@ use evenkeel_tests::Sandbox;
 type Part = fn(&Sandbox);
 
 /// What can be measured, by name.
-const PARTS: [(&str, Part); 4] =
-    [("one", containers::one), ("hundred", containers::hundred), ("repair", repair::latency), ("idle", idle::costs)];
+const PARTS: [(&str, Part); 5] = [
+    ("one", containers::one),
+    ("hundred", containers::hundred),
+    ("repair", repair::latency),
+    ("idle", idle::costs),
+    ("pull", pull::pulls),
+];
 
 fn main() {
     evenkeel_tests::sandbox::sandboxed_program(|sandbox| {

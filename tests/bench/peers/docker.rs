@@ -16,17 +16,30 @@ use super::{COMMAND, IMAGE, Missing, Place, installed, succeed};
 const PATIENCE: Duration = Duration::from_secs(30);
 const PEER: &str = "docker";
 
-/// A running Docker daemon with [`IMAGE`]; ends with all its containers when dropped.
+/// A running Docker daemon, with [`IMAGE`] unless it is for pulls; ends with all its containers when dropped.
 pub struct Docker {
     place: Place,
     daemon: Child,
 }
 
 impl Docker {
-    /// Starts the daemon and waits until it answers.
+    /// Starts the daemon in a network namespace of its own.
     pub fn start(sandbox: &Sandbox) -> Result<Docker, Missing> {
+        let docker = Docker::daemon(Place::new(sandbox, PEER), &[])?;
+        let tarball = docker.place.rootfs();
+        run(docker.command(&["import"]).arg(tarball).arg(IMAGE)).expect_code(0);
+        Ok(docker)
+    }
+
+    /// Starts a daemon without networks or images that reaches the sandbox's loopback.
+    pub fn for_pulls(sandbox: &Sandbox) -> Result<Docker, Missing> {
+        let place = Place::on_loopback(sandbox, "docker-pull");
+        Docker::daemon(place, &["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
+    }
+
+    /// Starts the daemon and waits until it answers.
+    fn daemon(place: Place, options: &[&str]) -> Result<Docker, Missing> {
         installed(PEER, &["dockerd", "containerd", "docker", "iptables"])?;
-        let place = Place::new(sandbox, PEER);
         let log_path = place.directory.join("dockerd.log");
         let log = File::create(&log_path).expect("the daemon's log");
         let mut command = place.daemon("dockerd");
@@ -42,6 +55,7 @@ impl Docker {
             .arg("--cgroup-parent")
             .arg(&place.cgroup)
             .args(["--storage-driver", "overlay2", "--log-level", "warn"])
+            .args(options)
             .stdout(Stdio::null())
             .stderr(log);
         let missing = |reason| Missing { peer: PEER, reason };
@@ -57,8 +71,6 @@ impl Docker {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let tarball = docker.place.rootfs();
-        run(docker.command(&["import"]).arg(tarball).arg(IMAGE)).expect_code(0);
         Ok(docker)
     }
 

@@ -44,7 +44,7 @@ impl fmt::Display for Missing {
 }
 
 /// Requires programs of a peer in the PATH.
-fn installed(peer: &'static str, programs: &[&str]) -> Result<(), Missing> {
+pub fn installed(peer: &'static str, programs: &[&str]) -> Result<(), Missing> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = |program: &&&str| !std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
     match programs.iter().find(there) {
@@ -70,7 +70,12 @@ impl Place {
         Place { directory, netns: sandbox.netns(peer), cgroup }
     }
 
-    /// Prepares a program in the peer's network namespace.
+    /// Gives a place whose programs reach what listens on the sandbox's loopback.
+    fn on_loopback(sandbox: &Sandbox, peer: &str) -> Place {
+        Place { netns: "/proc/self/ns/net".into(), ..Place::new(sandbox, peer) }
+    }
+
+    /// Prepares a program in the place's network namespace.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let netns = File::open(&self.netns).expect("the peer's network namespace");
