@@ -61,6 +61,8 @@ const OURS_ON_BRIDGE: &str = "evenkeel apply, on a bridge";
 
 /// Compares a hundred containers on one bridge from nothing, then a pass with nothing to do.
 pub fn hundred(sandbox: &Sandbox) {
+    sandbox.manifest("image.yaml", &sandbox.busybox_image());
+    sandbox.apply();
     let raw = Raw::prepare(sandbox);
     let mut figures = Figures::default();
     let mut idle = Figures::default();
