@@ -152,12 +152,17 @@ impl Finding {
 /// Numbers a document of the source, in the order of reading.
 pub(crate) type DocumentId = usize;
 
+/// Most problems listed for one file: nobody reads more, and each carries its line.
+const MOST_PROBLEMS: usize = 500;
+
 /// All findings so far, and the documents that they spoil.
 pub(crate) struct Findings<'a> {
     files: &'a [SourceFile],
     findings: Vec<Finding>,
     /// What was found already: a document is decoded several times until nothing wrong is left in it.
     seen: BTreeSet<(Spot, String)>,
+    /// How many were listed of each file.
+    listed: BTreeMap<usize, usize>,
     /// The first reason for each document that cannot be applied.
     spoiled: BTreeMap<DocumentId, String>,
     broken: BTreeSet<usize>,
@@ -169,6 +174,7 @@ impl<'a> Findings<'a> {
             files,
             findings: Vec::new(),
             seen: BTreeSet::new(),
+            listed: BTreeMap::new(),
             spoiled: BTreeMap::new(),
             broken: BTreeSet::new(),
         }
@@ -182,15 +188,25 @@ impl<'a> Findings<'a> {
     /// Adds a finding; where it is an error, none of these documents is to be applied.
     pub(crate) fn spoil(&mut self, documents: &[(DocumentId, usize)], finding: Finding) {
         if finding.severity == Severity::Error {
-            let reason = self.in_words(&finding);
             self.broken.insert(finding.at.file);
             for (document, file) in documents {
                 self.broken.insert(*file);
-                self.spoiled.entry(*document).or_insert_with(|| reason.clone());
+                if !self.spoiled.contains_key(document) {
+                    let reason = self.in_words(&finding);
+                    self.spoiled.insert(*document, reason);
+                }
             }
         }
+        let listed = self.listed.entry(finding.at.file).or_default();
+        if *listed >= MOST_PROBLEMS {
+            return;
+        }
         if self.seen.insert((finding.at, finding.message.clone())) {
+            *listed += 1;
+            let last = *listed == MOST_PROBLEMS;
+            let more = Finding::new(finding.at, format!("no more than {MOST_PROBLEMS} problems of a file are listed"));
             self.findings.push(finding);
+            self.findings.extend(last.then_some(more));
         }
     }
 

@@ -181,6 +181,24 @@ fn bombs_and_deep_nesting_are_refused_quickly() {
 }
 
 #[test]
+fn files_made_to_cost_much_are_given_up() {
+    let anchors: String = (0..60).map(|n| format!("&a{n} [")).collect();
+    let nested = format!("{anchors}{}", "x, ".repeat(80_000));
+    let tags = format!("[{}]", "!x y, ".repeat(50_000));
+    let keys = (0..30_000).map(|_| "a: 1\n").collect::<String>();
+    let documents = "--- {kind: [}\n".repeat(20_000);
+    let values = format!("[{}]", "1,".repeat(600_000));
+    let reals = format!("x: {}\n", "*a ".repeat(100_000));
+    for text in
+        [nested, tags, keys, documents, values, reals, "? ".repeat(100_000), "&a ".repeat(100_000), "\"".repeat(99_999)]
+    {
+        let loaded = load_bytes(text.as_bytes());
+        assert!((1..=501).contains(&loaded.problems.len()), "{} problems", loaded.problems.len());
+        assert!(loaded.desired.keys().next().is_none());
+    }
+}
+
+#[test]
 fn a_broken_document_holds_its_object_and_not_its_neighbours() {
     let directory = directory(&[
         ("good.yaml", volume("good").as_bytes()),
@@ -290,8 +308,16 @@ spec:
   dependsOn: [{container: db}]
 ";
 
+/// As many as `EVENKEEL_FUZZ_CASES` says.
+fn cases() -> ProptestConfig {
+    let cases = std::env::var("EVENKEEL_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 fn check_never_panics(bytes: &[u8]) {
-    let loaded = load_bytes(bytes);
+    let directory = directory(&[("a.yaml", bytes)]);
+    let loaded = load(directory.path());
+    assert_eq!(load(directory.path()), loaded, "the same text says the same");
     let _ = render(&loaded.problems, true);
     let rendered = render(&loaded.problems, false);
     for problem in &loaded.problems {
@@ -302,7 +328,7 @@ fn check_never_panics(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -326,4 +352,46 @@ proptest! {
         }
         check_never_panics(text.into_iter().collect::<String>().as_bytes());
     }
+
+    #[test]
+    fn manifests_of_mixed_pieces_are_read_without_panic(pieces in proptest::collection::vec(proptest::sample::select(pieces()), 1..30)) {
+        check_never_panics(pieces.concat().as_bytes());
+    }
+}
+
+/// The lines of every test's manifest, and what YAML is made of.
+fn pieces() -> Vec<String> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/problems");
+    let files = fs::read_dir(directory).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let mut pieces: Vec<String> =
+        files.flat_map(|text| text.split_inclusive('\n').map(str::to_owned).collect::<Vec<_>>()).collect();
+    let syntax = [
+        "&a ",
+        "*a ",
+        "<<: *a\n",
+        "!x ",
+        "!!str ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ": ",
+        ", ",
+        "- ",
+        "? ",
+        "|\n  ",
+        ">-\n",
+        "---\n",
+        "...\n",
+        "\"",
+        "'",
+        "#",
+        "%YAML 1.2\n",
+        "\t",
+        "\r",
+        "  ",
+    ];
+    pieces.extend(syntax.into_iter().cycle().take(pieces.len()).map(str::to_owned));
+    pieces.sort();
+    pieces
 }

@@ -17,6 +17,8 @@ use crate::text::{SourceFile, Span};
 const DEEPEST: usize = 64;
 /// Most values of a file that come from aliases: an alias of an alias multiplies.
 const MOST_REPEATED: usize = 100_000;
+/// Most values of a file. A thousand containers have fifty thousand.
+const MOST_VALUES: u32 = 500_000;
 /// Most syntax errors listed for one file.
 const MOST_ERRORS: usize = 20;
 
@@ -59,6 +61,12 @@ pub(crate) fn parse(file: usize, source: &SourceFile, findings: &mut Findings<'_
             Ok((event, span)) => {
                 let span = byte_span(&source.text, span.start.byte_offset(), span.end.byte_offset());
                 builder.event(event, span, findings);
+                if builder.next_id > MOST_VALUES {
+                    let message = format!("the file has more than {MOST_VALUES} values from here on: part it");
+                    builder.fail(Finding::new(Spot { file, span }, message), findings);
+                    trees.extend(builder.finish(false));
+                    break;
+                }
             }
             Err(error) => {
                 builder.fail(syntax(file, &source.text, &error), findings);
@@ -205,8 +213,7 @@ impl Builder {
     }
 
     fn fail(&mut self, finding: Finding, findings: &mut Findings<'_>) {
-        let words = findings.in_words(&finding);
-        self.broken.get_or_insert(words);
+        self.broken.get_or_insert_with(|| findings.in_words(&finding));
         findings.add(finding);
     }
 
@@ -256,7 +263,7 @@ impl Builder {
     /// Puts a whole value where it belongs: below the list or mapping that is open, or at the root.
     fn complete(&mut self, node: Node, anchor: usize, findings: &mut Findings<'_>) {
         if anchor != 0 {
-            self.anchors.insert(anchor, node.clone());
+            self.keep(anchor, &node, findings);
         }
         let file = self.file;
         let Some(open) = self.stack.last_mut() else {
@@ -297,6 +304,21 @@ impl Builder {
         };
         if let Some(finding) = finding {
             self.fail(finding, findings);
+        }
+    }
+
+    /// Remembers a value for the aliases to come. Anchors may stand in one another, so that what is kept counts as repeated.
+    fn keep(&mut self, anchor: usize, node: &Node, findings: &mut Findings<'_>) {
+        match size(node, self.room, DEEPEST) {
+            Some(size) => {
+                self.room -= size;
+                self.anchors.insert(anchor, node.clone());
+            }
+            None => {
+                self.room = 0;
+                let message = "anchors make this document too large";
+                self.fail(Finding::new(self.spot(node.span), message), findings);
+            }
         }
     }
 
