@@ -3,14 +3,17 @@
 mod agent;
 mod bridge;
 mod damage;
+mod disk_full;
 mod errors;
 mod failpoints;
 mod harness;
+mod hostile;
 mod images;
 mod lifecycle;
 mod macvlan;
 mod quickstart;
 mod registry;
+mod registry_faults;
 mod removal;
 mod runtime;
 mod story;

@@ -25,6 +25,7 @@ pub fn on_site(test: impl FnOnce(&Site)) {
         let settings = RegistrySettings {
             credential_files: vec![sandbox.directory().join("auth.json"), sandbox.directory().join("other.json")],
             certificate_directories: vec![sandbox.directory().join("certs.d")],
+            ..RegistrySettings::default()
         };
         let store = Store::with_registries(&sandbox.paths(), settings).expect("a store");
         test(&Site { sandbox, store, runtime: runtime.expect("a runtime") });

@@ -5,6 +5,7 @@
 //! right answer is: that stands in the tests.
 
 pub mod ask;
+pub mod faults;
 pub mod images;
 pub mod leftovers;
 pub mod model;
@@ -12,6 +13,8 @@ pub mod program;
 pub mod registry;
 pub mod rootfs;
 pub mod sandbox;
+pub mod store;
+pub mod tarball;
 pub mod vm;
 
 pub use ask::eventually;

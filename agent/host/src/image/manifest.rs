@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ImageError;
 
+/// The longest manifest, index or configuration that is read into memory, as registries have it.
+pub const DOCUMENT_LIMIT: usize = 4 << 20;
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";

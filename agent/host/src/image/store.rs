@@ -46,7 +46,7 @@ const ARRIVALS: usize = 4;
 impl Store {
     /// Opens the store of a root. Nothing is created until something is written.
     pub fn open(paths: &Paths) -> Result<Store, ImageError> {
-        Store::with_registries(paths, RegistrySettings::from_environment())
+        Store::with_registries(paths, RegistrySettings::from_environment()?)
     }
 
     /// Opens the store with other places for credentials and certificates than the usual ones.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_client::client::{Certificate, CertificateEncoding};
+use reqwest::Certificate;
 
 use super::RegistryError;
 use crate::image::ImageError;
@@ -18,7 +18,11 @@ pub fn find(directories: &[PathBuf], registry: &str) -> Result<Vec<Certificate>,
             for path in files(&directory.join(name))? {
                 let text =
                     fs::read_to_string(&path).map_err(|source| RegistryError::File { path: path.clone(), source })?;
-                certificates.extend(split(&text));
+                for certificate in split(&text) {
+                    let parsed = Certificate::from_pem(certificate.as_bytes());
+                    certificates
+                        .push(parsed.map_err(|source| RegistryError::BadCertificate { path: path.clone(), source })?);
+                }
             }
         }
     }
@@ -41,9 +45,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
 }
 
 /// Parts a bundle, of which the client would read the first certificate only.
-fn split(text: &str) -> impl Iterator<Item = Certificate> + '_ {
+fn split(text: &str) -> impl Iterator<Item = String> + '_ {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    text.split(BEGIN)
-        .skip(1)
-        .map(|rest| Certificate { encoding: CertificateEncoding::Pem, data: format!("{BEGIN}{rest}").into_bytes() })
+    text.split(BEGIN).skip(1).map(|rest| format!("{BEGIN}{rest}"))
 }

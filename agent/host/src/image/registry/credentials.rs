@@ -10,15 +10,26 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
 
 use super::RegistryError;
 use crate::image::ImageError;
 
+/// Who asks a registry. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    Anonymous,
+    Password {
+        user: String,
+        password: String,
+    },
+    /// A bearer token as it is sent.
+    Token(String),
+}
+
 /// The credential for one registry, and where it was looked for.
 pub struct Credentials {
-    auth: RegistryAuth,
+    login: Login,
     origin: Origin,
 }
 
@@ -74,9 +85,9 @@ impl Credentials {
             let keys = keys(registry, repository);
             let entry = keys.iter().find_map(|key| file.auths.iter().find(|(other, _)| host_form(other) == *key));
             if let Some((_, entry)) = entry
-                && let Some(auth) = entry.auth(path, registry)?
+                && let Some(login) = entry.login(path, registry)?
             {
-                return Ok(Credentials { auth, origin: Origin::File(path.clone()) });
+                return Ok(Credentials { login, origin: Origin::File(path.clone()) });
             }
             let named =
                 keys.iter().find_map(|key| file.cred_helpers.iter().find(|(other, _)| host_form(other) == *key));
@@ -86,15 +97,15 @@ impl Credentials {
             }
         }
         let origin = helper.unwrap_or_else(|| Origin::None { looked_in: files.to_vec() });
-        Ok(Credentials { auth: RegistryAuth::Anonymous, origin })
+        Ok(Credentials { login: Login::Anonymous, origin })
     }
 
-    pub fn auth(&self) -> &RegistryAuth {
-        &self.auth
+    pub fn login(&self) -> &Login {
+        &self.login
     }
 
     pub fn is_anonymous(&self) -> bool {
-        self.auth == RegistryAuth::Anonymous
+        self.login == Login::Anonymous
     }
 
     /// Says which credential was used, or where none was found.
@@ -115,19 +126,21 @@ impl Credentials {
 }
 
 impl Entry {
-    fn auth(&self, path: &Path, registry: &str) -> Result<Option<RegistryAuth>, ImageError> {
+    fn login(&self, path: &Path, registry: &str) -> Result<Option<Login>, ImageError> {
         if !self.registrytoken.is_empty() {
-            return Ok(Some(RegistryAuth::Bearer(self.registrytoken.clone())));
+            return Ok(Some(Login::Token(self.registrytoken.clone())));
         }
         if !self.username.is_empty() {
-            return Ok(Some(RegistryAuth::Basic(self.username.clone(), self.password.clone())));
+            return Ok(Some(Login::Password { user: self.username.clone(), password: self.password.clone() }));
         }
         if self.auth.is_empty() {
             return Ok(None);
         }
         let decoded = STANDARD.decode(self.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         match decoded.as_deref().and_then(|text| text.trim_end_matches('\0').split_once(':')) {
-            Some((user, password)) => Ok(Some(RegistryAuth::Basic(user.to_owned(), password.to_owned()))),
+            Some((user, password)) => {
+                Ok(Some(Login::Password { user: user.to_owned(), password: password.to_owned() }))
+            }
             None => Err(RegistryError::CredentialEntry { path: path.to_owned(), registry: registry.to_owned() }.into()),
         }
     }

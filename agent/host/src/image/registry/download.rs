@@ -1,24 +1,22 @@
 //! Blobs from a registry: streamed into the store, taken up again where a connection broke.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use evenkeel_shim::fail_point;
-use futures_util::StreamExt;
-use oci_client::client::BlobResponse;
-use oci_client::errors::{DigestError, OciDistributionError};
-use oci_client::manifest::OciDescriptor;
+use reqwest::header::CONTENT_RANGE;
+use reqwest::{Method, Response, StatusCode};
 use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 
-use super::error::is_transient;
-use super::{BACKOFF, RegistryError, Session};
+use super::transport::{Asked, BACKOFF, Failure, body, retried};
+use super::{RegistryError, Session};
 use crate::image::ImageError;
 use crate::image::layout::BlobWriter;
-use crate::image::manifest::Descriptor;
+use crate::image::manifest::{DOCUMENT_LIMIT, Descriptor};
 use crate::image::store::blocking;
 
-/// The longest configuration that is read into memory.
-const DOCUMENT_LIMIT: u64 = 16 << 20;
+/// What an attempt has to bring before a connection counts as good for something.
+const WORTHWHILE: u64 = 1 << 20;
 
 impl Session {
     /// Fetches a blob into a writer, which has hashed all of it at the end. Its caller compares digest and size.
@@ -38,11 +36,13 @@ impl Session {
             let (back, result) = self.attempt(blob, writer, shared.clone(), tell).await?;
             writer = back;
             let Err(failure) = result else { return Ok(writer) };
-            if writer.length() > before {
-                // The connection was good for something: begin to count anew.
+            if writer.length() >= before.saturating_add(WORTHWHILE) {
                 pauses = BACKOFF.into_iter();
             }
-            let pause = pauses.next().filter(|_| failure.is_transient());
+            let pause = match &failure {
+                Interrupted::Failed(failure) => pauses.next().and_then(|backoff| failure.pause(backoff)),
+                Interrupted::TooLong { .. } => None,
+            };
             let Some(pause) = pause else {
                 return Err(self.gave_up(blob, writer.length(), failure));
             };
@@ -57,40 +57,26 @@ impl Session {
         mut writer: BlobWriter,
         shared: Arc<OwnedRwLockReadGuard<()>>,
         tell: &(dyn Fn(u64) + Sync),
-    ) -> Result<(BlobWriter, Result<(), Failure>), ImageError> {
-        let descriptor = OciDescriptor {
-            digest: blob.digest.to_string(),
-            urls: (!blob.urls.is_empty()).then(|| blob.urls.clone()),
-            ..OciDescriptor::default()
-        };
-        let received = writer.length();
-        fail_point!("registry.blob");
-        let stream = if received == 0 {
-            self.client.pull_blob_stream(&self.reference, &descriptor).await
-        } else if received >= blob.size {
+    ) -> Result<(BlobWriter, Result<(), Interrupted>), ImageError> {
+        let from = writer.length();
+        if from > 0 && from >= blob.size {
             // Nothing is left to ask for.
             return Ok((writer, Ok(())));
-        } else {
-            match self.client.pull_blob_stream_partial(&self.reference, &descriptor, received, None).await {
-                Ok(BlobResponse::Partial(stream)) => Ok(stream),
-                // A registry that knows no ranges sends all of it again.
-                Ok(BlobResponse::Full(stream)) => {
-                    writer = blocking(move || {
-                        let mut writer = writer;
-                        let restarted = writer.restart();
-                        restarted.map_err(ImageError::io("write", writer.path()))?;
-                        Ok(writer)
-                    })
-                    .await?;
-                    Ok(stream)
-                }
-                Err(error) => Err(error),
-            }
+        }
+        fail_point!("registry.blob");
+        let mut response = match self.blob(blob, from).await {
+            Ok(response) => response,
+            Err(failure) => return Ok((writer, Err(Interrupted::Failed(failure)))),
         };
-        let mut stream = match stream {
-            Ok(stream) => stream.stream,
-            Err(error) => return Ok((writer, Err(Failure::Request(error)))),
-        };
+        // A registry that knows no ranges sends all of it again.
+        if from > 0 && !continues(&response, from) {
+            writer = blocking(move || {
+                let restarted = writer.restart();
+                restarted.map_err(ImageError::io("write", writer.path()))?;
+                Ok(writer)
+            })
+            .await?;
+        }
         let mut received = writer.length();
         let (chunks, receiver) = mpsc::channel(32);
         let writing = blocking(move || {
@@ -99,11 +85,10 @@ impl Session {
             written
         });
         let feeding = async move {
-            while let Some(chunk) = stream.next().await {
-                let chunk = chunk.map_err(Failure::Stream)?;
+            while let Some(chunk) = response.chunk().await.map_err(|error| Interrupted::Failed(error.into()))? {
                 received += chunk.len() as u64;
                 if received > blob.size {
-                    return Err(Failure::TooLong { received });
+                    return Err(Interrupted::TooLong { received });
                 }
                 // A writer that is gone has an error of its own.
                 if chunks.send(chunk).await.is_err() {
@@ -118,83 +103,73 @@ impl Session {
         Ok((written?, fed))
     }
 
+    /// Asks for a blob: of the registry, then where its descriptor says that it is too.
+    async fn blob(&self, blob: &Descriptor, from: u64) -> Result<Response, Failure> {
+        let asked = Asked { accept: "", from };
+        let mut answer = self.transport.ask(Method::GET, &format!("blobs/{}", blob.digest), asked).await;
+        for url in &blob.urls {
+            match answer {
+                Err(Failure::Status { status: 400..500, .. }) => {
+                    answer = self.transport.ask_elsewhere(url, asked).await;
+                }
+                other => return other,
+            }
+        }
+        answer
+    }
+
     /// Fetches a small blob into memory.
     pub(super) async fn document(&self, blob: &Descriptor) -> Result<Vec<u8>, ImageError> {
         fail_point!("registry.document");
         let what = format!("configuration {} of {}", blob.digest, self.what());
-        let too_long = |found| ImageError::SizeMismatch {
-            what: format!("configuration {}", blob.digest),
-            source_name: self.what(),
-            wanted: blob.size.min(DOCUMENT_LIMIT),
-            found,
-        };
-        if blob.size > DOCUMENT_LIMIT {
-            return Err(too_long(blob.size));
+        let size = usize::try_from(blob.size).unwrap_or(usize::MAX);
+        if size > DOCUMENT_LIMIT {
+            return Err(self.failed(what, Failure::TooLong { limit: DOCUMENT_LIMIT }));
         }
-        let mut pauses = BACKOFF.into_iter();
-        loop {
-            let failure = match self.client.pull_blob_stream(&self.reference, blob.digest.as_str()).await {
-                Err(error) => Failure::Request(error),
-                Ok(mut stream) => {
-                    let mut bytes = Vec::new();
-                    loop {
-                        match stream.next().await {
-                            None => return Ok(bytes),
-                            Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
-                            Some(Err(error)) => break Failure::Stream(error),
-                        }
-                        if bytes.len() as u64 > blob.size {
-                            return Err(too_long(bytes.len() as u64));
-                        }
-                    }
+        let fetch = || async { body(self.blob(blob, 0).await?, size).await };
+        match retried(fetch).await {
+            Ok(bytes) if bytes.len() == size => Ok(bytes),
+            Ok(bytes) => Err(self.other_size(what, blob, bytes.len() as u64)),
+            Err(Failure::TooLong { .. }) => Err(self.other_size(what, blob, blob.size.saturating_add(1))),
+            Err(failure) => Err(self.failed(what, failure)),
+        }
+    }
+
+    fn other_size(&self, what: String, blob: &Descriptor, found: u64) -> ImageError {
+        ImageError::SizeMismatch { what, source_name: self.registry.clone(), wanted: blob.size, found }
+    }
+
+    fn gave_up(&self, blob: &Descriptor, received: u64, interrupted: Interrupted) -> ImageError {
+        let what = format!("layer {} of {}", blob.digest, self.what());
+        let (registry, size, silence) = (self.registry.clone(), blob.size, self.silence);
+        match interrupted {
+            Interrupted::TooLong { received } => self.other_size(what, blob, received),
+            Interrupted::Failed(Failure::Request(source)) if received > 0 || source.is_body() || source.is_decode() => {
+                let (timeout, source) = (source.is_timeout(), Failure::Request(source));
+                if timeout {
+                    RegistryError::Stalled { registry, what, received, size, silence, source }.into()
+                } else {
+                    RegistryError::BrokenOff { registry, what, received, size, source }.into()
                 }
-            };
-            match pauses.next().filter(|_| failure.is_transient()) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(self.gave_up_on(what, blob, 0, failure)),
             }
-        }
-    }
-
-    fn gave_up(&self, blob: &Descriptor, received: u64, failure: Failure) -> ImageError {
-        self.gave_up_on(format!("layer {} of {}", blob.digest, self.what()), blob, received, failure)
-    }
-
-    fn gave_up_on(&self, what: String, blob: &Descriptor, received: u64, failure: Failure) -> ImageError {
-        let registry = self.registry.clone();
-        match failure {
-            Failure::Request(error) => self.failed(what, error),
-            Failure::TooLong { received } => {
-                ImageError::SizeMismatch { what, source_name: registry, wanted: blob.size, found: received }
-            }
-            Failure::Stream(source) if is_mismatch(&source) => RegistryError::Content { registry, what, source }.into(),
-            Failure::Stream(source) => {
-                RegistryError::BrokenOff { registry, what, received, size: blob.size, source }.into()
-            }
+            Interrupted::Failed(failure) => self.failed(what, failure),
         }
     }
 }
 
 /// Why an attempt ended early.
-enum Failure {
-    Request(OciDistributionError),
-    Stream(io::Error),
+enum Interrupted {
+    Failed(Failure),
     TooLong { received: u64 },
 }
 
-impl Failure {
-    fn is_transient(&self) -> bool {
-        match self {
-            Failure::Request(error) => is_transient(error),
-            Failure::Stream(error) => !is_mismatch(error),
-            Failure::TooLong { .. } => false,
-        }
-    }
-}
-
-/// Tells whether the client broke off because a digest was wrong.
-fn is_mismatch(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<DigestError>())
+/// Tells whether an answer goes on at `from`.
+fn continues(response: &Response, from: u64) -> bool {
+    let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    // Some leave the header out, and are compared by the digest.
+    let begins =
+        range.is_none_or(|range| range.strip_prefix("bytes ").unwrap_or(range).starts_with(&format!("{from}-")));
+    response.status() == StatusCode::PARTIAL_CONTENT && begins
 }
 
 /// Writes chunks as they come, until there are no more or one cannot be written.

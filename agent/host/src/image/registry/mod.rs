@@ -1,7 +1,7 @@
 //! Images in registries (OCI distribution spec), over HTTPS, or HTTP where that is asked for or the registry is on loopback.
 //!
-//! One [`Session`] per fetch: it knows its reference and its credential. The protocol is `oci-client`'s; digests and sizes
-//! of all that arrives are compared by us, whatever the client checked.
+//! One [`Session`] per fetch: it knows its reference and its credential. Digests and sizes of all that arrives
+//! are compared here; what is read into memory is bounded.
 
 mod certificates;
 mod credentials;
@@ -9,46 +9,52 @@ mod download;
 mod error;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::path::PathBuf;
-use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
-use evenkeel_schema::{Digest, Platform};
+use evenkeel_schema::{Digest, Platform, TimeSpan};
 use evenkeel_shim::fail_point;
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
-use oci_client::{Client, Reference, RegistryOperation};
+use oci_spec::distribution::Reference;
+use reqwest::Method;
 
 pub use credentials::Credentials;
 pub use error::RegistryError;
-use error::{is_plaintext_answer, is_transient};
+use transport::{Asked, Failure, Transport, body, retried};
 
 use super::ImageError;
 use super::layout::digest_of;
-use super::manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, OCI_INDEX, OCI_MANIFEST};
+use super::manifest::{DOCKER_LIST, DOCKER_MANIFEST, DOCUMENT_LIMIT, Descriptor, Document, OCI_INDEX, OCI_MANIFEST};
 use super::platform;
 use super::source::Described;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a registry may say nothing in the midst of an answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Pauses between the attempts of one request.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
-const MANIFEST_TYPES: [&str; 4] = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST];
+/// How long a registry may say nothing in the midst of an answer, where nothing else is set.
+const SILENCE: Duration = Duration::from_secs(30);
 
-/// Where credentials and certificates of registries are looked for, in this order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Where credentials and certificates of registries are looked for, in this order, and how patient we are with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistrySettings {
     /// Files as `docker login` and `podman login` write them.
     pub credential_files: Vec<PathBuf>,
     /// Directories that hold `HOST[:PORT]/*.crt`, authorities to trust for that registry.
     pub certificate_directories: Vec<PathBuf>,
+    /// How long a registry may say nothing before the attempt is given up. No limit on the whole of a download.
+    pub silence: Duration,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        RegistrySettings { credential_files: Vec::new(), certificate_directories: Vec::new(), silence: SILENCE }
+    }
 }
 
 impl RegistrySettings {
     /// Gives the places that Docker, Podman and this program use.
-    pub fn from_environment() -> Self {
+    ///
+    /// # Errors
+    /// Where `EVENKEEL_REGISTRY_SILENCE` is no length of time.
+    pub fn from_environment() -> Result<Self, ImageError> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let docker = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")));
         let podman = variable("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from("/run/containers/0"));
@@ -58,17 +64,26 @@ impl RegistrySettings {
         credential_files.push(PathBuf::from("/run/containers/0/auth.json"));
         credential_files.push(PathBuf::from("/etc/evenkeel/auth.json"));
         let certificates = ["/etc/evenkeel/certs.d", "/etc/docker/certs.d", "/etc/containers/certs.d"];
-        RegistrySettings { credential_files, certificate_directories: certificates.map(PathBuf::from).to_vec() }
+        let certificate_directories = certificates.map(PathBuf::from).to_vec();
+        let silence = match std::env::var("EVENKEEL_REGISTRY_SILENCE") {
+            Ok(value) if !value.is_empty() => {
+                let span = value.parse::<TimeSpan>().ok().filter(|span| !span.0.is_zero());
+                span.ok_or(RegistryError::Silence { value })?.0
+            }
+            _ => SILENCE,
+        };
+        Ok(RegistrySettings { credential_files, certificate_directories, silence })
     }
 }
 
 /// One reference at its registry, with the credential for it.
 pub struct Session {
-    client: Client,
+    transport: Transport,
     reference: Reference,
     credentials: Credentials,
     /// `HOST[:PORT]`, as it stands in the reference.
     registry: String,
+    silence: Duration,
 }
 
 impl Session {
@@ -91,33 +106,50 @@ impl Session {
         let registry = parsed.registry().to_owned();
         let credentials = Credentials::find(&settings.credential_files, &registry, parsed.repository())?;
         let certificates = certificates::find(&settings.certificate_directories, &registry)?;
-        let connect = |protocol| client(protocol, &certificates, &registry);
-        let protocol = if insecure { ClientProtocol::Http } else { ClientProtocol::Https };
-        let mut session =
-            Session { client: connect(protocol)?, reference: parsed, credentials, registry: registry.clone() };
-        match session.log_in().await {
-            Err(error) if !insecure && is_loopback(&registry) && is_plaintext_answer(&error) => {
-                session.client = connect(ClientProtocol::Http)?;
-                session.log_in().await
+        let (host, repository) = (parsed.resolve_registry().to_owned(), parsed.repository().to_owned());
+        let login = credentials.login().clone();
+        transport::find_authorities()
+            .map_err(|source| RegistryError::NoAuthorities { registry: registry.clone(), source })?;
+        let connect = |scheme| {
+            Transport::new((scheme, &host, &repository), &certificates, login.clone(), settings.silence)
+                .map_err(|source| RegistryError::Client { registry: registry.clone(), source })
+        };
+        let mut session = Session {
+            transport: connect(if insecure { "http" } else { "https" })?,
+            reference: parsed,
+            credentials,
+            registry: registry.clone(),
+            silence: settings.silence,
+        };
+        fail_point!("registry.login");
+        match retried(|| session.transport.log_in()).await {
+            Err(failure) if !insecure && is_loopback(&registry) && failure.is_plaintext_answer() => {
+                session.transport = connect("http")?;
+                retried(|| session.transport.log_in()).await
             }
             other => other,
         }
-        .map_err(|error| session.failed(session.what(), error))?;
+        .map_err(|failure| session.failed(session.what(), failure))?;
         Ok(session)
-    }
-
-    async fn log_in(&self) -> Result<(), OciDistributionError> {
-        fail_point!("registry.login");
-        let log_in = || self.client.auth(&self.reference, self.credentials.auth(), RegistryOperation::Pull);
-        retried(log_in).await.map(drop)
     }
 
     /// Asks which digest the reference has now.
     pub async fn digest(&self) -> Result<Digest, ImageError> {
         fail_point!("registry.digest");
-        let ask = || self.client.fetch_manifest_digest(&self.reference, self.credentials.auth());
-        let digest = retried(ask).await.map_err(|error| self.failed(self.what(), error))?;
-        digest.parse().map_err(|_| RegistryError::Digest { what: self.what(), digest }.into())
+        let (accept, path) = (MANIFEST_TYPES.join(","), manifest_path(&self.reference));
+        let ask = || self.transport.ask(Method::HEAD, &path, Asked { accept: &accept, from: 0 });
+        let stated = match retried(ask).await {
+            Ok(response) => response.headers().get("docker-content-digest").cloned(),
+            // Not every registry answers to HEAD.
+            Err(Failure::Status { status: 405, .. }) => None,
+            Err(failure) => return Err(self.failed(self.what(), failure)),
+        };
+        match stated.as_ref().and_then(|value| value.to_str().ok()) {
+            Some(digest) => digest
+                .parse()
+                .map_err(|_| RegistryError::Digest { what: self.what(), digest: digest.to_owned() }.into()),
+            None => Ok(self.manifest(&self.reference).await?.0),
+        }
     }
 
     /// Reads what image the reference stands for: of an index, the one for `wanted`.
@@ -148,8 +180,12 @@ impl Session {
     async fn manifest(&self, reference: &Reference) -> Result<(Digest, Vec<u8>), ImageError> {
         fail_point!("registry.manifest");
         let what = reference.whole();
-        let fetch = || self.client.pull_manifest_raw(reference, self.credentials.auth(), &MANIFEST_TYPES);
-        let (bytes, _) = retried(fetch).await.map_err(|error| self.failed(what.clone(), error))?;
+        let (accept, path) = (MANIFEST_TYPES.join(","), manifest_path(reference));
+        let fetch = || async {
+            let response = self.transport.ask(Method::GET, &path, Asked { accept: &accept, from: 0 }).await?;
+            body(response, DOCUMENT_LIMIT).await
+        };
+        let bytes = retried(fetch).await.map_err(|failure| self.failed(what.clone(), failure))?;
         let found = digest_of(&bytes);
         match reference.digest().map(str::parse::<Digest>) {
             Some(Ok(wanted)) if wanted != found => {
@@ -159,7 +195,7 @@ impl Session {
                 let digest = reference.digest().unwrap_or_default().to_owned();
                 Err(RegistryError::Digest { what, digest }.into())
             }
-            Some(Ok(_)) | None => Ok((found, bytes.to_vec())),
+            Some(Ok(_)) | None => Ok((found, bytes)),
         }
     }
 
@@ -168,57 +204,15 @@ impl Session {
         self.reference.whole()
     }
 
-    fn failed(&self, what: String, error: OciDistributionError) -> ImageError {
-        RegistryError::of(&self.registry, what, &self.credentials, error).into()
+    fn failed(&self, what: String, failure: Failure) -> ImageError {
+        RegistryError::of(&self.registry, what, &self.credentials, self.silence, failure).into()
     }
 }
 
-/// Makes a client that trusts the system's authorities and the given ones.
-fn client(
-    protocol: ClientProtocol,
-    certificates: &[oci_client::client::Certificate],
-    registry: &str,
-) -> Result<Client, ImageError> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // Another part of the process may have installed one before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    // Without any authority on the host the library panics where it is given other certificates or is to speak in plain
-    // text; asked for its default it says so.
-    static TRUSTED: OnceLock<()> = OnceLock::new();
-    if TRUSTED.get().is_none() {
-        let registry = registry.to_owned();
-        let failed = |source| RegistryError::NoAuthorities { registry, source };
-        Client::try_from(ClientConfig::default()).map_err(failed)?;
-        TRUSTED.get_or_init(|| ());
-    }
-    let config = ClientConfig {
-        protocol,
-        extra_root_certificates: certificates.to_vec(),
-        connect_timeout: Some(CONNECT_TIMEOUT),
-        read_timeout: Some(READ_TIMEOUT),
-        user_agent: concat!("evenkeel/", env!("CARGO_PKG_VERSION")),
-        platform_resolver: None,
-        ..ClientConfig::default()
-    };
-    Client::try_from(config).map_err(|source| RegistryError::Client { registry: registry.to_owned(), source }.into())
-}
+const MANIFEST_TYPES: [&str; 4] = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST];
 
-/// Tries a request again where the reason that it failed may pass.
-async fn retried<T, F: Future<Output = Result<T, OciDistributionError>>>(
-    request: impl Fn() -> F,
-) -> Result<T, OciDistributionError> {
-    for pause in BACKOFF {
-        match request().await {
-            Err(error) if is_transient(&error) => {
-                tracing::debug!(%error, "the request is tried again");
-                tokio::time::sleep(pause).await;
-            }
-            other => return other,
-        }
-    }
-    request().await
+fn manifest_path(reference: &Reference) -> String {
+    format!("manifests/{}", reference.digest().or(reference.tag()).unwrap_or("latest"))
 }
 
 /// Tells whether a registry is on this host, where plain text is no risk.
@@ -229,6 +223,10 @@ fn is_loopback(registry: &str) -> bool {
 
 /// Reads the media type that a document states itself.
 fn media_type(bytes: &[u8]) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    Some(value.get("mediaType")?.as_str()?.to_owned())
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        media_type: Option<String>,
+    }
+    serde_json::from_slice::<Typed>(bytes).ok()?.media_type
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use evenkeel_schema::{ImageSource, ImageSpec, PullPolicy};
-use oci_client::secrets::RegistryAuth;
 
+use super::credentials::Login;
 use super::*;
 use crate::Paths;
 use crate::image::{Quiet, Store};
@@ -363,11 +363,11 @@ fn the_most_exact_credential_wins() {
         }}),
     );
     let files = [directory.path().join("missing.json"), docker, podman];
-    let user = |registry: &str, repository: &str| match Credentials::find(&files, registry, repository).unwrap().auth()
+    let user = |registry: &str, repository: &str| match Credentials::find(&files, registry, repository).unwrap().login()
     {
-        RegistryAuth::Basic(user, _) => user.clone(),
-        RegistryAuth::Anonymous => "nobody".to_owned(),
-        RegistryAuth::Bearer(_) => "token".to_owned(),
+        Login::Password { user, .. } => user.clone(),
+        Login::Anonymous => "nobody".to_owned(),
+        Login::Token(_) => "token".to_owned(),
     };
     assert_eq!(user("docker.io", "library/busybox"), "hub");
     assert_eq!(user("quay.example", "team/app"), "app");
