@@ -19,7 +19,7 @@ PACKAGES := \
 PEERS := conmon docker-compose docker.io iptables podman runc umoci
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install programs test test-vm lint demo bench deny clean
+.PHONY: help deps build install programs test test-vm fuzz lint demo bench deny clean
 
 help: ## Show what there is to make
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,6 +54,12 @@ test: programs ## Run the whole suite (as root), then look for leftovers
 
 test-vm: programs ## Run the virtual machines' tests: systemd, reboots, CUTS=60 power cuts
 	EVENKEEL_VM_CUTS=$(CUTS) $(CARGO) test --locked --package evenkeel-tests --test vm -- --nocapture --include-ignored
+
+CASES ?= 100000
+
+fuzz: deps ## Read CASES (100000) archives and manifests of chance for each property
+	EVENKEEL_FUZZ_CASES=$(CASES) $(CARGO) test --locked --package evenkeel-host --lib fuzz
+	EVENKEEL_FUZZ_CASES=$(CASES) $(CARGO) test --locked --package evenkeel-manifests --lib without_panic
 
 lint: deps ## Check format and lints
 	$(CARGO) fmt --all --check

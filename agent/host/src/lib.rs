@@ -10,6 +10,7 @@ pub mod image;
 pub mod network;
 pub mod observe;
 pub mod paths;
+pub mod tree;
 pub mod volume;
 
 pub use apply::{Applier, ApplyError, ContainerPlan, RootHeld};

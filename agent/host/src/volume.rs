@@ -12,7 +12,7 @@ use evenkeel_plan::{ObservedVolume, Sight};
 use evenkeel_schema::{Mode, Name, Owner, VolumeSpec};
 use evenkeel_shim::fail_point;
 
-use crate::Paths;
+use crate::{Paths, tree};
 
 /// What went wrong with a volume's directory.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +84,12 @@ pub fn remove(paths: &Paths, name: &Name) -> Result<(), VolumeError> {
         move |source| VolumeError::Directory { name, deed: "delete", path, source }
     };
     let grave = beside(&path, REMOVED);
-    gone_is_fine(fs::remove_dir_all(&grave)).map_err(failed(&grave))?;
+    gone_is_fine(tree::remove(&grave)).map_err(failed(&grave))?;
     gone_is_fine(fs::rename(&path, &grave)).map_err(failed(&path))?;
     fail_point!("volume.buried");
     for suffix in [REMOVED, COPYING, COPIED] {
         let path = beside(&path, suffix);
-        gone_is_fine(fs::remove_dir_all(&path)).map_err(failed(&path))?;
+        gone_is_fine(tree::remove(&path)).map_err(failed(&path))?;
     }
     fail_point!("volume.removed");
     Ok(())

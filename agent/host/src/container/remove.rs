@@ -21,6 +21,7 @@ use super::process::signal_process;
 use super::rootfs::detach_below;
 use super::run::gone;
 use super::{ContainerError, Containers, Shared, shim};
+use crate::tree;
 
 /// How long a shim may take to go when it does so by itself or was killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -134,7 +135,7 @@ fn remove_tree(path: &Path) -> Result<(), Failure> {
     if let Some(mount) = mounts.iter().find(|mount| mount.mount_point.starts_with(path)) {
         return Err(Failure::StillMounted { path: mount.mount_point.clone() });
     }
-    match fs::remove_dir_all(path) {
+    match tree::remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Failure::File { path: path.to_owned(), source: error })
         }

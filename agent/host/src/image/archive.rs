@@ -5,27 +5,30 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use evenkeel_schema::{Digest, Platform};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::ImageError;
 use super::compression::{Compression, decompress};
 use super::layout::digest_of;
 use super::manifest::{
-    ConfigFile, Descriptor, Document, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, write_manifest,
+    ConfigFile, DOCUMENT_LIMIT, Descriptor, Document, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, write_manifest,
 };
 use super::platform;
 use super::record::Stamp;
 use super::source::{Described, DescribedLayer};
 use super::tarball::{MemberKind, Tarball};
 
-/// The longest manifest, index or configuration that is read.
-const DOCUMENT_LIMIT: u64 = 16 << 20;
-const MEMBER_LIMIT: usize = 1_000_000;
+/// Most members of an archive. A saved image has three for each layer.
+const MEMBER_LIMIT: usize = 100_000;
+/// The longest name of a member that a manifest may mean: what is longer is passed over.
+const NAME_LIMIT: usize = 512;
 
 /// An image archive, open for reading.
 #[derive(Debug)]
@@ -83,10 +86,13 @@ impl Archive {
         let (compression, mut stream) = decompress(&file).map_err(ImageError::io("read", path))?;
         if compression != Compression::None {
             let mut plain = tempfile::tempfile_in(scratch).map_err(ImageError::io("create a file in", scratch))?;
-            io::copy(&mut stream, &mut plain).map_err(|source| ImageError::Compression {
-                path: path.to_owned(),
-                compression: compression.as_str(),
-                source,
+            decompress_into(&mut stream, &mut plain, |source| match source {
+                Copying::Read(source) => {
+                    ImageError::Compression { path: path.to_owned(), compression: compression.as_str(), source }
+                }
+                Copying::Written(source) => {
+                    ImageError::Io { action: "decompress the archive into", path: scratch.to_owned(), source }
+                }
             })?;
             drop(stream);
             file = plain;
@@ -240,15 +246,16 @@ impl Archive {
     fn open_member(&self, member: &str) -> Result<Box<dyn Read + Send + '_>, ImageError> {
         match &self.backing {
             Backing::Directory => {
-                // Only names that the manifest may hold: nothing outside the directory.
-                let inside = Path::new(member).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-                let path = self.path.join(member);
-                match inside.then(|| File::open(&path)) {
-                    Some(Ok(file)) => Ok(Box::new(file)),
-                    Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                        Err(ImageError::Io { action: "open", path, source: error })
+                let not_inside = || ImageError::NotInside { path: self.path.clone(), member: member.to_owned() };
+                match open_inside(&self.path, member) {
+                    // A device or a pipe might never end.
+                    Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => Ok(Box::new(file)),
+                    Ok(_) | Err(Errno::XDEV | Errno::LOOP) => Err(not_inside()),
+                    Err(Errno::NOENT) => Err(self.missing(member)),
+                    Err(error) => {
+                        let path = self.path.join(member);
+                        Err(ImageError::Io { action: "open", path, source: error.into() })
                     }
-                    _ => Err(self.missing(member)),
                 }
             }
             Backing::Tar { file, members } => {
@@ -266,7 +273,12 @@ impl Archive {
             Err(error) => return Err(error),
         };
         let mut bytes = Vec::new();
-        stream.take(DOCUMENT_LIMIT).read_to_end(&mut bytes).map_err(ImageError::io("read", &self.path))?;
+        let mut limited = stream.take(DOCUMENT_LIMIT as u64 + 1);
+        limited.read_to_end(&mut bytes).map_err(ImageError::io("read", &self.path))?;
+        if bytes.len() > DOCUMENT_LIMIT {
+            let (path, member) = (self.path.clone(), member.to_owned());
+            return Err(ImageError::LongDocument { path, member, limit: DOCUMENT_LIMIT });
+        }
         Ok(Some(bytes))
     }
 
@@ -290,6 +302,38 @@ impl Archive {
     }
 }
 
+/// Opens a member of a layout directory; symbolic links may lead anywhere in it, and not out of it.
+fn open_inside(directory: &Path, member: &str) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    // Opening a pipe would wait for its writer.
+    rustix::fs::openat2(directory, member, flags | OFlags::NONBLOCK, Mode::empty(), resolve).map(File::from)
+}
+
+/// On which side copying failed.
+enum Copying {
+    Read(io::Error),
+    Written(io::Error),
+}
+
+/// Copies a stream to its end.
+fn decompress_into(
+    stream: &mut impl Read,
+    file: &mut File,
+    failed: impl Fn(Copying) -> ImageError,
+) -> Result<(), ImageError> {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => file.write_all(&buffer[..count]).map_err(|error| failed(Copying::Written(error)))?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(Copying::Read(error))),
+        }
+    }
+}
+
 /// Gives the stamp that an archive at a path has now: of the file, or of a layout directory's index.
 pub fn stamp_of(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
@@ -307,6 +351,9 @@ fn list(file: &File, path: &Path) -> Result<HashMap<String, Place>, ImageError> 
     let mut tarball = Tarball::new(BufReader::with_capacity(1 << 20, file));
     let mut members = HashMap::new();
     while let Some(member) = tarball.next_member().map_err(unreadable)? {
+        if member.path.len() > NAME_LIMIT || member.link.len() > NAME_LIMIT {
+            continue;
+        }
         let name = normal(&String::from_utf8_lossy(&member.path));
         let link = String::from_utf8_lossy(&member.link).into_owned();
         let place = match member.kind {
@@ -322,8 +369,7 @@ fn list(file: &File, path: &Path) -> Result<HashMap<String, Place>, ImageError> 
         };
         members.insert(name, place);
         if members.len() > MEMBER_LIMIT {
-            let found = format!("more than {MEMBER_LIMIT} members");
-            return Err(ImageError::SeveralImages { path: path.to_owned(), count: members.len(), found });
+            return Err(ImageError::TooManyMembers { path: path.to_owned(), limit: MEMBER_LIMIT });
         }
     }
     Ok(members)

@@ -34,6 +34,8 @@ impl Compression {
     }
 }
 
+/// The largest window of a zstd frame, which is held in memory: 128 MiB, what `zstd --ultra -22` needs.
+const ZSTD_WINDOW_LOG: u32 = 27;
 const BUFFER: usize = 128 * 1024;
 
 /// A reader of the decompressed bytes of a stream.
@@ -58,7 +60,11 @@ fn open<'a>(compression: Compression, source: impl BufRead + Send + 'a) -> io::R
     let reader: Decompressed<'a> = match compression {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(MultiGzDecoder::new(source)),
-        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(source)?),
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(source)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Box::new(decoder)
+        }
     };
     Ok((compression, reader))
 }

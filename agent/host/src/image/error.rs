@@ -25,6 +25,12 @@ pub enum ImageError {
     Compression { path: PathBuf, compression: &'static str, source: io::Error },
     #[error("{path} lacks {member}, which its manifest names")]
     MissingMember { path: PathBuf, member: String },
+    #[error("{path} has more than {limit} members, which no image archive has")]
+    TooManyMembers { path: PathBuf, limit: usize },
+    #[error("{member} of {path} is longer than {limit} bytes, which no manifest or configuration is")]
+    LongDocument { path: PathBuf, member: String, limit: usize },
+    #[error("{member} of {path} is no file in that directory; links may not lead out of it")]
+    NotInside { path: PathBuf, member: String },
     #[error("{path} holds {count} images: pin one with `digest`, or save them one by one ({found})")]
     SeveralImages { path: PathBuf, count: usize, found: String },
     #[error("{path} is neither a file nor a directory")]
@@ -49,8 +55,8 @@ pub enum ImageError {
     SizeMismatch { what: String, source_name: String, wanted: u64, found: u64 },
     #[error("{source_name} has the digest {found}, but the manifest of image {name} pins {wanted}")]
     PinMismatch { name: Name, source_name: String, wanted: Digest, found: Digest },
-    #[error("layer {layer} cannot be unpacked")]
-    Layer { layer: Digest, source: ExtractError },
+    #[error("layer {layer} cannot be unpacked in {directory}")]
+    Layer { layer: Digest, directory: PathBuf, source: ExtractError },
     #[error(
         "layer {layer} unpacks to the diff id {found} instead of {wanted}: its configuration and its content disagree"
     )]
@@ -64,6 +70,14 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// Tells whether the file system had no room: no blocks, no inodes, or no quota.
+    pub(super) fn is_out_of_space(&self) -> bool {
+        let first: &(dyn std::error::Error + 'static) = self;
+        let causes = std::iter::successors(Some(first), |error| error.source());
+        let mut kinds = causes.filter_map(|error| Some(error.downcast_ref::<io::Error>()?.kind()));
+        kinds.any(|kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
     /// Says on which path an operation failed, for `map_err`.
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> ImageError {
         let path = path.into();

@@ -5,19 +5,21 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use evenkeel_schema::Digest;
 use evenkeel_shim::fail_point;
 use sha2::{Digest as _, Sha256};
-use tempfile::TempDir;
 
 use super::ImageError;
 use super::compression::decompress;
 use super::extract::{ExtractError, Limits, extract};
 use super::layout::{Layout, digest};
+use crate::tree;
+
+/// The longest padding after an archive's end that is read for the diff id. Writers fill up a record, of a megabyte at most.
+const PADDING_LIMIT: u64 = 64 << 20;
 
 /// Counts bytes for a watcher, and carries its wish to stop. Shared between a blocking task and whoever awaits it.
 #[derive(Debug, Default)]
@@ -67,13 +69,13 @@ impl<R: Read> Read for Metered<'_, R> {
 /// A layer unpacked beside its place.
 #[derive(Debug)]
 pub struct Unpacked {
-    pub directory: TempDir,
+    pub directory: tree::Scratch,
     pub diff_id: Digest,
 }
 
 /// Unpacks a layer from the bytes of its blob. `layer` names it in errors.
 pub fn unpack(layout: &Layout, blob: impl Read + Send, layer: &Digest, meter: &Meter) -> Result<Unpacked, ImageError> {
-    let failed = |source| ImageError::Layer { layer: layer.clone(), source };
+    let failed = |source| ImageError::Layer { layer: layer.clone(), directory: layout.layers().to_owned(), source };
     let directory = layout.layer_directory()?;
     fail_point!("layer.begun");
     let (_, stream) = decompress(meter.reader(blob)).map_err(|source| failed(ExtractError::Compression(source)))?;
@@ -81,7 +83,10 @@ pub fn unpack(layout: &Layout, blob: impl Read + Send, layer: &Digest, meter: &M
     let hashed = Hashed { source: stream, hasher: Sha256::new() };
     let (extracted, mut rest) = extract(hashed, root.into(), Limits::default()).map_err(failed)?;
     // Padding after the archive's end belongs to the diff id.
-    io::copy(&mut rest, &mut io::sink()).map_err(|source| failed(ExtractError::Trailing(source)))?;
+    let padding = io::copy(&mut (&mut rest).take(PADDING_LIMIT + 1), &mut io::sink());
+    if padding.map_err(|source| failed(ExtractError::Trailing(source)))? > PADDING_LIMIT {
+        return Err(failed(ExtractError::TrailingTooLong { limit: PADDING_LIMIT }));
+    }
     tracing::debug!(%layer, entries = extracted.entries, bytes = extracted.bytes, "layer unpacked");
     fail_point!("layer.unpacked");
     Ok(Unpacked { directory, diff_id: digest(rest.hasher) })
@@ -98,23 +103,4 @@ impl<R: Read> Read for Hashed<R> {
         self.hasher.update(&buffer[..count]);
         Ok(count)
     }
-}
-
-/// Adds up the lengths of the regular files in a directory tree, each file once.
-pub fn size_of_tree(directory: &Path) -> Result<u64, ImageError> {
-    let mut linked = std::collections::HashSet::new();
-    let mut sum = 0;
-    let mut directories = vec![directory.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).map_err(ImageError::io("list", &directory))? {
-            let entry = entry.map_err(ImageError::io("list", &directory))?;
-            let metadata = entry.metadata().map_err(ImageError::io("look at", entry.path()))?;
-            if metadata.is_dir() {
-                directories.push(entry.path());
-            } else if metadata.is_file() && (metadata.nlink() == 1 || linked.insert(metadata.ino())) {
-                sum += metadata.len();
-            }
-        }
-    }
-    Ok(sum)
 }

@@ -13,12 +13,12 @@ use evenkeel_schema::{Digest, Name};
 use evenkeel_shim::fail_point;
 use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use super::ImageError;
 use super::follow::{Follower, Growth};
 use super::record::Record;
-use crate::Paths;
+use crate::{Paths, tree};
 
 /// Names of scratch directories begin so; whoever uses one holds its lock.
 const SCRATCH_PREFIX: &str = ".tmp-";
@@ -40,7 +40,7 @@ struct Scratch {
 
 #[derive(Debug)]
 struct Locked {
-    directory: TempDir,
+    directory: tree::Scratch,
     /// flock(2) on the directory; released by the kernel when the process ends in whatever way.
     _lock: File,
 }
@@ -120,11 +120,11 @@ impl Layout {
     }
 
     /// Makes a directory for a layer on its way in.
-    pub fn layer_directory(&self) -> Result<TempDir, ImageError> {
+    pub fn layer_directory(&self) -> Result<tree::Scratch, ImageError> {
         let directory = self.scratch_directory(|scratch| &scratch.layers)?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        let builder = tempfile::Builder::new().permissions(mode).tempdir_in(&directory);
-        builder.map_err(ImageError::io("create a directory in", directory))
+        let made = tempfile::Builder::new().permissions(mode).tempdir_in(&directory);
+        Ok(tree::Scratch::new(made.map_err(ImageError::io("create a directory in", directory))?.keep()))
     }
 
     fn scratch_directory(&self, which: impl Fn(&Scratch) -> &Locked) -> Result<PathBuf, ImageError> {
@@ -135,14 +135,12 @@ impl Layout {
     }
 
     /// Puts a complete layer in its place.
-    pub fn place_layer(&self, made: TempDir, diff_id: &Digest) -> Result<(), ImageError> {
+    pub fn place_layer(&self, made: tree::Scratch, diff_id: &Digest) -> Result<(), ImageError> {
         let place = self.layer(diff_id);
         self.discard_layer(&place)?;
         fail_point!("layer.placing");
         fs::rename(made.path(), &place).map_err(ImageError::io("put a layer at", place))?;
         fail_point!("layer.placed");
-        // Nothing is left at the old path for its guard to remove.
-        let _ = made.keep();
         Ok(())
     }
 
@@ -151,11 +149,14 @@ impl Layout {
         if fs::symlink_metadata(place).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return Ok(());
         }
-        let grave = self.layer_directory()?;
-        let moved = grave.path().join("layer");
+        // Nothing is made for it: there may be no room for as much as a directory.
+        let name = place.file_name().unwrap_or_default();
+        let moved = self.scratch_directory(|scratch| &scratch.layers)?.join(name);
+        // What an earlier attempt could not remove is in the way of this one.
+        let _ = tree::remove(&moved);
         fs::rename(place, &moved).map_err(ImageError::io("move away", place))?;
         fail_point!("layer.buried");
-        grave.close().map_err(ImageError::io("remove", moved))
+        tree::Scratch::new(moved.clone()).close().map_err(ImageError::io("remove", moved))
     }
 
     /// Flushes every blob and layer written so far.
@@ -283,9 +284,7 @@ fn clear(parent: &Path) -> Result<(), ImageError> {
         let Some(file) = scratch.then(|| File::open(&path).ok()).flatten() else { continue };
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             // A process killed while it replaced a file leaves a file.
-            let directory = file.metadata().map_err(ImageError::io("look at", &path))?.is_dir();
-            let removed = if directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(ImageError::io("clear", path))?;
+            tree::remove(&path).map_err(ImageError::io("clear", path))?;
             fail_point!("store.cleared");
         }
     }
@@ -299,6 +298,7 @@ impl Locked {
             .prefix(SCRATCH_PREFIX)
             .tempdir_in(parent)
             .map_err(ImageError::io("create a directory in", parent))?;
+        let directory = tree::Scratch::new(directory.keep());
         fail_point!("store.scratch");
         let lock = File::open(directory.path()).map_err(ImageError::io("open", directory.path()))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)

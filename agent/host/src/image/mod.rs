@@ -10,6 +10,8 @@ mod error;
 mod extract;
 mod fetch;
 mod follow;
+#[cfg(test)]
+mod fuzz;
 mod layer;
 mod layout;
 mod manifest;

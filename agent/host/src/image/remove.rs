@@ -40,22 +40,26 @@ impl Store {
     ///
     /// Some is due for the first time that a process asks: an earlier one may have been killed before it had collected.
     pub async fn collect_if_due(&self) -> Result<(), ImageError> {
-        let Ok(alone) = self.inner.collecting.clone().try_write_owned() else {
-            return Ok(());
-        };
-        if !self.inner.collection_due.swap(false, Ordering::SeqCst) {
-            return Ok(());
+        // Once more after each: whoever took something away meanwhile found us at it, and went on.
+        while self.inner.collection_due.load(Ordering::SeqCst) {
+            let Ok(alone) = self.inner.collecting.clone().try_write_owned() else {
+                return Ok(());
+            };
+            let inner = self.inner.clone();
+            let collection = blocking(move || {
+                let _alone = alone;
+                if !inner.collection_due.swap(false, Ordering::SeqCst) {
+                    return Ok(());
+                }
+                let collected = collect(&inner);
+                if collected.is_err() {
+                    inner.collection_due.store(true, Ordering::SeqCst);
+                }
+                collected
+            });
+            collection.await?;
         }
-        let inner = self.inner.clone();
-        blocking(move || {
-            let _alone = alone;
-            let collected = collect(&inner);
-            if collected.is_err() {
-                inner.collection_due.store(true, Ordering::SeqCst);
-            }
-            collected
-        })
-        .await
+        Ok(())
     }
 }
 

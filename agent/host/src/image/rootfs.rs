@@ -71,12 +71,12 @@ pub fn describe(
 }
 
 fn open(path: &Path) -> Result<File, ImageError> {
-    let file = File::open(path).map_err(ImageError::io("open", path))?;
-    let metadata = file.metadata().map_err(ImageError::io("look at", path))?;
+    // Opening a pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(ImageError::io("look at", path))?;
     if !metadata.is_file() {
         return Err(ImageError::NotAFile { path: path.to_owned() });
     }
-    Ok(file)
+    File::open(path).map_err(ImageError::io("open", path))
 }
 
 fn stamp(file: &File, path: &Path) -> Result<Stamp, ImageError> {

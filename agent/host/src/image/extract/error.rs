@@ -15,6 +15,8 @@ pub enum ExtractError {
     Entry { path: String, source: EntryProblem },
     #[error("the data after the archive's end cannot be read")]
     Trailing(#[source] io::Error),
+    #[error("more than {limit} bytes follow the archive's end")]
+    TrailingTooLong { limit: u64 },
     #[error("the layer cannot be decompressed")]
     Compression(#[source] io::Error),
 }

@@ -114,7 +114,7 @@ impl Extraction {
     /// Sets the times of directories, which nothing moves any more.
     fn finish(&mut self) -> Result<(), ExtractError> {
         for (path, time) in std::mem::take(&mut self.directory_times) {
-            let problem = |source| ExtractError::Entry { path: lossy(&path.to_bytes()), source };
+            let problem = |source| ExtractError::Entry { path: lossy(path.as_bytes()), source };
             // The directory may have been replaced by a later entry.
             if let Some(directory) = self.root.open_again(&path).map_err(problem)? {
                 entry::set_times(&directory, time).map_err(problem)?;

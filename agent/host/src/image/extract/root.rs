@@ -3,19 +3,20 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::EntryProblem;
+use crate::tree;
 
 /// What overlayfs takes for "nothing of the layers below shows through" (kernel, overlayfs, "whiteouts and opaque directories").
 const OPAQUE: &str = "trusted.overlay.opaque";
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A path below a layer's root: components without `.`, `..`, slashes and NUL.
+/// A path below a layer's root: components without `.`, `..` and NUL, one slash between them. Empty for the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LayerPath(Vec<Vec<u8>>);
+pub struct LayerPath(Box<[u8]>);
 
 impl LayerPath {
     /// Parses a path of an archive. A leading slash means the layer's root.
@@ -24,26 +25,30 @@ impl LayerPath {
             return Err(EntryProblem::NulByte);
         }
         let components = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
-        let components: Vec<Vec<u8>> = components.map(<[u8]>::to_vec).collect();
-        if components.iter().any(|part| part == b"..") {
+        let components: Vec<&[u8]> = components.collect();
+        if components.contains(&b"..".as_slice()) {
             return Err(EntryProblem::ParentComponent);
         }
-        Ok(LayerPath(components))
+        Ok(LayerPath(components.join(&b'/').into()))
     }
 
     /// Gives the parent and the last component; `None` for the root itself.
     pub fn split(&self) -> Option<(LayerPath, &[u8])> {
-        let (last, parent) = self.0.split_last()?;
-        Some((LayerPath(parent.to_vec()), last))
+        if self.0.is_empty() {
+            return None;
+        }
+        let slash = self.0.iter().rposition(|byte| *byte == b'/');
+        let parent = slash.map_or(LayerPath::default(), |slash| LayerPath(self.0[..slash].into()));
+        Some((parent, &self.0[slash.map_or(0, |slash| slash + 1)..]))
     }
 
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().map(Vec::as_slice)
+        self.0.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
     }
 
     /// Gives the path without a leading slash; `.` for the root.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        if self.0.is_empty() { b".".to_vec() } else { self.0.join(&b'/') }
+    pub fn as_bytes(&self) -> &[u8] {
+        if self.0.is_empty() { b"." } else { &self.0 }
     }
 }
 
@@ -101,28 +106,29 @@ impl Root {
             Err(Errno::NOENT) => return Ok(false),
             Err(error) => return Err(EntryProblem::system("look at what it replaces")(error)),
         };
-        remove_tree(parent.as_fd(), name, FileType::from_raw_mode(stat.st_mode))
-            .map_err(EntryProblem::system("remove what it replaces"))?;
+        tree::remove_at(parent.as_fd(), name).map_err(EntryProblem::system("remove what it replaces"))?;
         Ok(is_whiteout(&stat))
     }
 
     fn open(&self, path: &LayerPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.directory, path.to_bytes(), DIRECTORY | flags, Mode::empty(), resolve)
+        rustix::fs::openat2(&self.directory, path.as_bytes(), DIRECTORY | flags, Mode::empty(), resolve)
     }
 
     /// Makes the missing directories of a path, as a plain `mkdir -p` would: mode 0755, owner root.
     fn create(&mut self, path: &LayerPath) -> Result<OwnedFd, EntryProblem> {
-        let mut sofar = LayerPath::default();
-        let mut directory = self.open(&sofar, OFlags::empty()).map_err(EntryProblem::system("open the layer"))?;
-        for component in &path.0 {
-            sofar.0.push(component.clone());
+        let root = LayerPath::default();
+        let mut directory = self.open(&root, OFlags::empty()).map_err(EntryProblem::system("open the layer"))?;
+        let mut end = 0;
+        for component in path.components() {
+            end += component.len() + usize::from(end > 0);
+            let sofar = LayerPath(path.0[..end].into());
             directory = match self.open(&sofar, OFlags::empty()) {
                 Ok(existing) => existing,
                 Err(Errno::NOENT | Errno::NOTDIR) => {
-                    let there = rustix::fs::statat(&directory, component.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+                    let there = rustix::fs::statat(&directory, component, AtFlags::SYMLINK_NOFOLLOW);
                     if there.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
-                        let link = super::lossy(&sofar.to_bytes());
+                        let link = super::lossy(sofar.as_bytes());
                         return Err(EntryProblem::DanglingParent { link });
                     }
                     make_directory(self, &directory, component)?;
@@ -176,21 +182,4 @@ pub fn make_opaque(directory: &OwnedFd) -> Result<(), EntryProblem> {
 /// Tells whether something is a whiteout as overlayfs has it: a character device 0/0.
 pub fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-fn remove_tree(parent: BorrowedFd<'_>, name: &[u8], kind: FileType) -> rustix::io::Result<()> {
-    if kind != FileType::Directory {
-        return rustix::fs::unlinkat(parent, name, AtFlags::empty());
-    }
-    let directory = rustix::fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
-        let child = entry.file_name().to_bytes();
-        if child == b"." || child == b".." {
-            continue;
-        }
-        let stat = rustix::fs::statat(&directory, child, AtFlags::SYMLINK_NOFOLLOW)?;
-        remove_tree(directory.as_fd(), child, FileType::from_raw_mode(stat.st_mode))?;
-    }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
 }

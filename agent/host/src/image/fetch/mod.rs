@@ -17,7 +17,7 @@ use tokio::sync::OwnedRwLockReadGuard;
 
 use super::ImageError;
 use super::archive::{self, Archive};
-use super::layer::{self, Meter};
+use super::layer::Meter;
 use super::layout::Written;
 use super::manifest::{Descriptor, Document};
 use super::platform;
@@ -28,6 +28,7 @@ use super::remove::mounted_layers;
 use super::rootfs;
 use super::source::Described;
 use super::store::{Inner, Store, blocking, locked};
+use crate::tree;
 
 impl Store {
     /// Makes the store hold an image as its manifest wants it, and gives what it holds then.
@@ -66,9 +67,13 @@ impl Store {
         };
         let fetched = fetch.run(earlier.as_ref()).await;
         drop(fetch);
-        if let (Ok(record), Some(earlier)) = (&fetched, earlier)
-            && !earlier.blobs().eq(record.blobs())
-        {
+        let left = match (&fetched, earlier) {
+            (Ok(record), Some(earlier)) => !earlier.blobs().eq(record.blobs()),
+            (Ok(_), None) => false,
+            // What came whole serves the next attempt, unless the disk is full of it.
+            (Err(error), _) => error.is_out_of_space(),
+        };
+        if left {
             self.inner.collection_due.store(true, Ordering::SeqCst);
         }
         // What cannot be collected now costs room, nothing else.
@@ -296,7 +301,13 @@ impl Fetch<'_> {
                 _ => {
                     let mut seen = HashSet::new();
                     let layers = record.layers.iter().filter(|layer| seen.insert(&layer.diff_id));
-                    layers.map(|layer| layer::size_of_tree(&layout.layer(&layer.diff_id))).sum::<Result<u64, _>>()?
+                    let mut size = 0u64;
+                    for layer in layers {
+                        let directory = layout.layer(&layer.diff_id);
+                        let length = tree::size(&directory).map_err(ImageError::io("measure", directory))?;
+                        size = size.saturating_add(length);
+                    }
+                    size
                 }
             };
             let _recording = locked(&inner.recording);

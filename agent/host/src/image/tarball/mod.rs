@@ -15,12 +15,15 @@ use std::io::{self, Read};
 use tar::{EntryType, Header};
 use thiserror::Error;
 
-use pax::Records;
+use pax::{Globals, Overlaid, Records};
 pub use sparse::Segment;
 
 const BLOCK: u64 = 512;
 /// The longest extended header (PAX records, GNU long names) that is read. Linux holds at most 64 KiB of attributes per name.
 const EXTENDED_HEADER_LIMIT: u64 = 1 << 20;
+
+/// The longest sum of records that hold for every member to come.
+const GLOBAL_HEADER_LIMIT: usize = 64 << 10;
 
 /// What is wrong with a tar stream.
 #[derive(Debug, Error)]
@@ -33,7 +36,7 @@ pub enum TarError {
     Checksum { offset: u64 },
     #[error("the {field} in the header at byte {offset} is not a number")]
     Number { field: &'static str, offset: u64 },
-    #[error("the extended header at byte {offset} is {length} bytes long, more than {EXTENDED_HEADER_LIMIT}")]
+    #[error("the extended header at byte {offset} is {length} bytes long, which is too much")]
     ExtendedHeaderTooLong { offset: u64, length: u64 },
     #[error("the extended header before byte {offset} is malformed")]
     ExtendedHeader { offset: u64 },
@@ -92,14 +95,14 @@ pub struct Tarball<R> {
     /// Bytes of the present member's data that were not read yet, and the padding after them.
     remaining: u64,
     padding: u64,
-    global: Records,
+    global: Globals,
     ended: bool,
 }
 
 impl<R: Read> Tarball<R> {
     /// Begins to read at the first header.
     pub fn new(source: R) -> Self {
-        Tarball { source, position: 0, remaining: 0, padding: 0, global: Records::default(), ended: false }
+        Tarball { source, position: 0, remaining: 0, padding: 0, global: Globals::default(), ended: false }
     }
 
     /// Gives back the source, which may hold padding after the archive's end.
@@ -109,11 +112,12 @@ impl<R: Read> Tarball<R> {
 
     /// Reads the next member's headers, passing over what was left of the member before.
     pub fn next_member(&mut self) -> Result<Option<Member>, TarError> {
-        self.skip(self.remaining + self.padding)?;
+        self.skip(self.remaining.saturating_add(self.padding))?;
         (self.remaining, self.padding) = (0, 0);
         let mut long_name = None;
         let mut long_link = None;
         let mut local = Records::default();
+        let mut extended = 0;
         loop {
             let offset = self.position;
             let Some(header) = self.read_header()? else {
@@ -125,18 +129,29 @@ impl<R: Read> Tarball<R> {
                 EntryType::GNULongName => long_name = Some(until_nul(self.read_extended(offset, size)?)),
                 EntryType::GNULongLink => long_link = Some(until_nul(self.read_extended(offset, size)?)),
                 EntryType::XHeader => {
+                    // Any number of them may stand before a member.
+                    extended += size.min(EXTENDED_HEADER_LIMIT + 1);
+                    if extended > EXTENDED_HEADER_LIMIT {
+                        return Err(TarError::ExtendedHeaderTooLong { offset, length: extended });
+                    }
                     let records = self.read_extended(offset, size)?;
                     local.extend(&records).ok_or(TarError::ExtendedHeader { offset: self.position })?;
                 }
                 EntryType::XGlobalHeader => {
                     let records = self.read_extended(offset, size)?;
-                    self.global.extend(&records).ok_or(TarError::ExtendedHeader { offset: self.position })?;
+                    let malformed = TarError::ExtendedHeader { offset: self.position };
+                    let length = self.global.extend(&records).ok_or(malformed)?;
+                    if length > GLOBAL_HEADER_LIMIT {
+                        return Err(TarError::ExtendedHeaderTooLong { offset, length: length as u64 });
+                    }
                 }
                 // A volume's label (GNU) is no member.
-                kind if kind.as_byte() == b'V' => self.skip(size + padding(size))?,
+                kind if kind.as_byte() == b'V' => self.skip(size.saturating_add(padding(size)))?,
                 _ => {
-                    let records = self.global.overlaid(&local);
-                    let mut member = self.member(&header, offset, size, &records, long_name)?;
+                    let global = std::mem::take(&mut self.global);
+                    let member = self.member(&header, offset, size, &global.overlaid(&local), long_name);
+                    self.global = global;
+                    let mut member = member?;
                     if matches!(member.kind, MemberKind::HardLink | MemberKind::Symlink) {
                         member.link = long_link.unwrap_or(member.link);
                     } else {
@@ -153,7 +168,7 @@ impl<R: Read> Tarball<R> {
         header: &Header,
         offset: u64,
         size: u64,
-        records: &Records,
+        records: &Overlaid<'_>,
         long_name: Option<Vec<u8>>,
     ) -> Result<Member, TarError> {
         let old = header.as_old();

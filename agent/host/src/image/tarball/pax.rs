@@ -1,5 +1,7 @@
 //! PAX extended headers: records `LENGTH KEY=VALUE\n` (POSIX.1-2001, pax, "Extended Header").
 
+use std::collections::BTreeMap;
+
 use super::Time;
 
 const ATTRIBUTE_PREFIX: &str = "SCHILY.xattr.";
@@ -23,32 +25,60 @@ impl Records {
         Some(())
     }
 
-    /// Gives these records with another header's after them, which win.
-    pub fn overlaid(&self, local: &Records) -> Records {
-        Records(self.0.iter().chain(&local.0).cloned().collect())
+    /// Gives the last value of a key, which may be empty.
+    fn last(&self, key: &str) -> Option<&[u8]> {
+        self.0.iter().rev().find(|(other, _)| other == key.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// The records that hold for every member after them.
+#[derive(Clone, Debug, Default)]
+pub struct Globals(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Globals {
+    /// Adds the records of one header, which win over earlier ones, and tells how long all are; `None` where it is malformed.
+    pub fn extend(&mut self, data: &[u8]) -> Option<usize> {
+        let mut records = Records::default();
+        records.extend(data)?;
+        self.0.extend(records.0);
+        Some(self.0.iter().map(|(key, value)| key.len() + value.len()).sum())
     }
 
+    /// Gives these records with a member's own, which win.
+    pub fn overlaid<'a>(&'a self, local: &'a Records) -> Overlaid<'a> {
+        Overlaid { global: self, local }
+    }
+}
+
+/// All records that hold for one member.
+#[derive(Clone, Copy, Debug)]
+pub struct Overlaid<'a> {
+    global: &'a Globals,
+    local: &'a Records,
+}
+
+impl<'a> Overlaid<'a> {
     /// Gives the last value of a key. An empty value takes an earlier one back.
-    pub fn get(&self, key: &str) -> Option<&[u8]> {
-        let last = self.0.iter().rev().find(|(other, _)| other == key.as_bytes())?;
-        (!last.1.is_empty()).then_some(last.1.as_slice())
+    pub fn get(&self, key: &str) -> Option<&'a [u8]> {
+        let global = || self.global.0.get(key.as_bytes()).map(Vec::as_slice);
+        self.local.last(key).or_else(global).filter(|value| !value.is_empty())
     }
 
     /// Gives every value of a key that may be repeated.
-    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().filter(move |(other, _)| other == key.as_bytes()).map(|(_, value)| value.as_slice())
+    pub fn all(&self, key: &'a str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.local.0.iter().filter(move |(other, _)| other == key.as_bytes()).map(|(_, value)| value.as_slice())
     }
 
-    /// Gives the extended attributes, the last value of each.
+    /// Gives the extended attributes by their names, the last value of each.
     pub fn attributes(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut attributes: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        for (key, value) in &self.0 {
+        let own = self.local.0.iter().map(|(key, value)| (key, value));
+        let mut attributes = BTreeMap::new();
+        for (key, value) in self.global.0.iter().chain(own) {
             if let Some(name) = key.strip_prefix(ATTRIBUTE_PREFIX.as_bytes()) {
-                attributes.retain(|(other, _)| other != name);
-                attributes.push((name.to_vec(), value.clone()));
+                attributes.insert(name.to_vec(), value.clone());
             }
         }
-        attributes
+        attributes.into_iter().collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
-use super::pax::{Records, decimal};
+use super::pax::{Overlaid, decimal};
 use super::{BLOCK, Member, TarError, Tarball, number};
 
 /// The longest map that is read: pieces of one file.
@@ -23,7 +23,7 @@ pub struct Segment {
 pub fn complete<R: Read>(
     tarball: &mut Tarball<R>,
     header: &Header,
-    records: &Records,
+    records: &Overlaid<'_>,
     member: &mut Member,
 ) -> Result<(), TarError> {
     let (segments, size) = if header.entry_type().is_gnu_sparse() {
