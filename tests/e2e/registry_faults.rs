@@ -82,7 +82,7 @@ fn each_fault_of_a_registry_is_told_and_stays_with_its_image() {
         let other = layer(&[("file", "of somebody else")]);
         let faults: Vec<(&str, String, Fault, &[&str])> = vec![
             ("silent", manifest("silent"), Fault::Silent, &["said nothing for 1 s"]),
-            ("stalls", String::new(), Fault::Stalls { after: 100_000 }, &["stopped in the midst of layer", "after 300000 of", "for 1 s"]),
+            ("stalls", String::new(), Fault::Stalls { after: 50_000 }, &["stopped in the midst of layer", "after 150000 of", "for 1 s"]),
             ("cut", String::new(), Fault::CutOff { after: 0 }, &["layer sha256:"]),
             ("endless", manifest("endless"), Fault::Endless, &["more than 4194304 bytes", "endless:1"]),
             ("endless-blob", String::new(), Fault::Endless, &["layer sha256:", "bytes long instead of"]),

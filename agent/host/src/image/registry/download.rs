@@ -16,7 +16,7 @@ use crate::image::manifest::{DOCUMENT_LIMIT, Descriptor};
 use crate::image::store::blocking;
 
 /// What an attempt has to bring before a connection counts as good for something.
-const WORTHWHILE: u64 = 1 << 20;
+const WORTHWHILE: u64 = 64 << 10;
 
 impl Session {
     /// Fetches a blob into a writer, which has hashed all of it at the end. Its caller compares digest and size.
