@@ -139,7 +139,7 @@ fn run_podman(store: &Path, arguments: &[&str]) {
     command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file", "--storage-driver", "overlay"]);
     quietly(command.args(arguments));
     // It leaves its storage mounted on itself.
-    drop(nix::mount::umount2(&store.join("data/overlay"), nix::mount::MntFlags::MNT_DETACH));
+    let _ = nix::mount::umount2(&store.join("data/overlay"), nix::mount::MntFlags::MNT_DETACH);
 }
 
 fn quietly(command: &mut Command) {
