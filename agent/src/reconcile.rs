@@ -5,6 +5,7 @@
 //! planner; here is only the order of writes that keeps a kill at any instant harmless.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,13 +20,15 @@ use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::{Fetches, Patience};
-use crate::ledger::{Ledger, LedgerError, Seen};
+use crate::ledger::{Intents, Lease, Ledger, LedgerError, Seen, Settled, Settler, Stated};
 use crate::report;
 use crate::schedule::{self, NotDone};
 use crate::session::{LockedSession, SessionError};
 
 /// Steps carried out side by side.
 const WIDTH: usize = 32;
+/// Deletions side by side: they mostly wait, and the kernel ends many namespaces at the price of one.
+const DELETION_WIDTH: usize = 256;
 /// How long a container waits for another to become healthy or to complete.
 const CONDITION_LIMIT: Duration = Duration::from_secs(300);
 const CONDITION_POLL: Duration = Duration::from_millis(100);
@@ -147,9 +150,11 @@ fn is_repaired(seen: &Seen, report: &Report) -> bool {
 struct Pass {
     applier: Applier,
     ledger: Arc<Ledger>,
+    settler: Settler,
     desired: Desired,
     /// Networks as they were applied last, for those whose manifest went.
     last_applied: Desired,
+    leases: BTreeMap<Name, BTreeMap<Name, BTreeSet<IpAddr>>>,
     plan: Plan,
     actions: BTreeMap<Key, Action>,
     /// Images by name: those found, then those fetched.
@@ -174,8 +179,10 @@ impl Pass {
         Pass {
             applier: session.applier.clone(),
             ledger: Arc::clone(&session.ledger),
+            settler: Settler::new(Arc::clone(&session.ledger)),
             desired: desired.clone(),
             last_applied: known.last_applied,
+            leases: known.leases,
             actions: plan
                 .steps
                 .iter()
@@ -193,7 +200,7 @@ impl Pass {
 
     /// Writes every intent before the first deed, so that nothing made is ever unknown.
     fn record_intents(&self) -> Result<(), LedgerError> {
-        let mut intents = Vec::new();
+        let mut intents = Intents::default();
         for (key, action) in &self.actions {
             match action {
                 // A container that cannot be made yet is wanted all the same: `drift` must know of it.
@@ -202,31 +209,29 @@ impl Pass {
                 // Repaired to what it was: the ledger knows it, and nothing that it does not know is made.
                 Action::Update(_) if self.is_as_applied(key) => {}
                 Action::Create | Action::Update(_) | Action::Replace(_) | Action::Hold(Why::Conflict { .. }) => {
-                    if let Some(object) = self.object(key) {
-                        intents.push((key.clone(), object, self.desired.files.get(key).cloned()));
-                    }
+                    intents.begun.extend(self.stated(key));
                 }
                 // In sync already; the ledger follows a manifest that changed without the host having to.
-                Action::Keep => {
-                    if let Some(object) = self.object(key) {
-                        self.ledger.refresh(key, &object, self.desired.files.get(key).map(|path| path.as_path()))?;
-                    }
-                }
-                Action::Delete => self.ledger.begin_delete(key)?,
+                Action::Keep => intents.kept.extend(self.stated(key)),
+                Action::Delete => intents.leaving.push(key.clone()),
                 Action::Hold(_) => {}
             }
         }
-        self.ledger.begin_all(&intents)?;
-        fail_point!("pass.begun");
-        for (container, endpoints) in &self.plan.endpoints {
-            if !self.is_made(container) {
-                continue;
-            }
-            for endpoint in endpoints {
-                let leased: BTreeSet<_> = endpoint.leased.iter().copied().collect();
-                self.ledger.lease(container, &endpoint.network, &leased)?;
-            }
+        for (container, endpoints) in self.plan.endpoints.iter().filter(|(container, _)| self.is_made(container)) {
+            let held = self.leases.get(container);
+            let leases = endpoints.iter().map(|endpoint| Lease {
+                container: container.clone(),
+                network: endpoint.network.clone(),
+                addresses: endpoint.leased.iter().copied().collect(),
+            });
+            let is_news = |lease: &Lease| {
+                held.and_then(|held| held.get(&lease.network))
+                    .map_or(!lease.addresses.is_empty(), |held| *held != lease.addresses)
+            };
+            intents.leases.extend(leases.filter(is_news));
         }
+        self.ledger.intend(&intents)?;
+        fail_point!("pass.begun");
         Ok(())
     }
 
@@ -246,7 +251,7 @@ impl Pass {
         matches!(action, Some(Action::Create | Action::Update(_) | Action::Replace(_)))
     }
 
-    fn object(&self, key: &Key) -> Option<serde_json::Value> {
+    fn stated(&self, key: &Key) -> Option<Stated> {
         let object = match key.kind {
             Kind::Image => serde_json::to_value(self.desired.images.get(&key.name)?),
             Kind::Volume => serde_json::to_value(self.desired.volumes.get(&key.name)?),
@@ -254,7 +259,7 @@ impl Pass {
             Kind::Container => serde_json::to_value(self.desired.containers.get(&key.name)?),
         };
         // The types hold only maps with text keys, which JSON always takes.
-        object.ok()
+        Some(Stated { key: key.clone(), object: object.ok()?, file: self.desired.files.get(key).cloned() })
     }
 
     /// Deletes what is to go, and what is to be made anew: dependants first.
@@ -278,7 +283,7 @@ impl Pass {
             })
             .collect();
         let pass = Arc::clone(self);
-        schedule::run(&graph, &BTreeMap::new(), WIDTH, |key| {
+        schedule::run(&graph, &BTreeMap::new(), DELETION_WIDTH, |key| {
             let pass = Arc::clone(&pass);
             async move {
                 let deleting = matches!(pass.actions.get(&key), Some(Action::Delete));
@@ -332,7 +337,7 @@ impl Pass {
         deleted.map_err(|error| error_chain(&error))?;
         fail_point!("step.deleted");
         if forget {
-            self.ledger.forget(key).map_err(|error| error_chain(&error))?;
+            self.settler.settle(Settled::Gone(key.clone())).await?;
         }
         Ok(())
     }
@@ -409,7 +414,7 @@ impl Pass {
         };
         made.map_err(|error| error_chain(&error))?;
         fail_point!("step.made");
-        Ok(self.ledger.applied(key).map_err(|error| error_chain(&error))?)
+        Ok(self.settler.settle(Settled::Applied(key.clone())).await?)
     }
 
     /// Tells whether the plan takes over what evenkeel did not make.

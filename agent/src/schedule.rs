@@ -3,7 +3,7 @@
 //! It knows nothing of hosts or manifests: a node is a key, an edge is "after", a task is a future. A failed node
 //! blocks whatever needs it, directly or not, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 
 use evenkeel_plan::{Key, Outcome};
@@ -47,30 +47,52 @@ where
     F: FnMut(Key) -> T,
     T: Future<Output = Result<(), NotDone>> + Send + 'static,
 {
-    let mut waiting: BTreeMap<&Key, &BTreeSet<Key>> = graph.iter().collect();
+    // How many predecessors of the graph each node still waits for, and who waits for whom: a settled node is looked
+    // at once, however many there are.
+    let mut missing: BTreeMap<&Key, usize> = BTreeMap::new();
+    let mut dependants: BTreeMap<&Key, Vec<&Key>> = BTreeMap::new();
+    for (key, after) in graph {
+        let within: Vec<&Key> = after.iter().filter(|before| graph.contains_key(*before)).collect();
+        missing.insert(key, within.len());
+        for before in within {
+            dependants.entry(before).or_default().push(key);
+        }
+    }
     let mut outcomes: BTreeMap<Key, Outcome> = BTreeMap::new();
     let mut running: JoinSet<Result<(), NotDone>> = JoinSet::new();
     let mut keys_of_tasks = BTreeMap::new();
+    let mut ready: BTreeSet<&Key> = BTreeSet::new();
+    let mut settled: VecDeque<(&Key, Outcome)> = VecDeque::new();
+    for (key, after) in graph {
+        match after.iter().find(|before| !graph.contains_key(*before) && is_in_the_way(earlier.get(*before))) {
+            Some(by) => settled.push_back((key, Outcome::Blocked { by: by.clone() })),
+            None if missing.get(key) == Some(&0) => drop(ready.insert(key)),
+            None => {}
+        }
+    }
     loop {
-        let mut moved = true;
-        while moved {
-            moved = false;
-            let ready: Vec<(&Key, Option<Key>)> = waiting
-                .iter()
-                .filter_map(|(key, after)| readiness(after, graph, &outcomes, earlier).map(|by| (*key, by)))
-                .collect();
-            for (key, blocked_by) in ready {
-                if let Some(by) = blocked_by {
-                    outcomes.insert(key.clone(), Outcome::Blocked { by });
-                } else if running.len() < width.max(1) {
-                    let handle = running.spawn(task(key.clone()));
-                    keys_of_tasks.insert(handle.id(), key.clone());
-                } else {
-                    continue;
-                }
-                waiting.remove(key);
-                moved = true;
+        while let Some((key, outcome)) = settled.pop_front() {
+            if outcomes.contains_key(key) {
+                continue;
             }
+            ready.remove(key);
+            let blocks = is_in_the_way(Some(&outcome));
+            outcomes.insert(key.clone(), outcome);
+            for dependant in dependants.get(key).into_iter().flatten() {
+                let Some(count) = missing.get_mut(dependant) else { continue };
+                *count = count.saturating_sub(1);
+                if blocks {
+                    settled.push_back((dependant, Outcome::Blocked { by: key.clone() }));
+                } else if *count == 0 && !outcomes.contains_key(*dependant) {
+                    ready.insert(dependant);
+                }
+            }
+        }
+        while running.len() < width.max(1)
+            && let Some(key) = ready.pop_first()
+        {
+            let handle = running.spawn(task(key.clone()));
+            keys_of_tasks.insert(handle.id(), key);
         }
         let Some(joined) = running.join_next_with_id().await else { break };
         let (id, result) = match joined {
@@ -78,33 +100,19 @@ where
             Err(error) => (error.id(), Err(NotDone::Failed(format!("the step ended abnormally: {error}")))),
         };
         if let Some(key) = keys_of_tasks.remove(&id) {
-            let outcome = result.map_or_else(Outcome::from, |()| Outcome::Applied);
-            outcomes.insert(key, outcome);
+            settled.push_back((key, result.map_or_else(Outcome::from, |()| Outcome::Applied)));
         }
     }
-    for (key, after) in waiting {
+    for (key, after) in graph.iter().filter(|(key, _)| !outcomes.contains_key(*key)).collect::<Vec<_>>() {
         let by = after.iter().next().unwrap_or(key).clone();
         outcomes.insert(key.clone(), Outcome::Blocked { by });
     }
     outcomes
 }
 
-/// Tells whether a node can be settled now: `None` not yet, `Some(None)` run it, `Some(Some(by))` it is blocked.
-fn readiness(
-    after: &BTreeSet<Key>,
-    graph: &BTreeMap<Key, BTreeSet<Key>>,
-    outcomes: &BTreeMap<Key, Outcome>,
-    earlier: &BTreeMap<Key, Outcome>,
-) -> Option<Option<Key>> {
-    let mut ready = true;
-    for key in after {
-        match outcomes.get(key).or_else(|| if graph.contains_key(key) { None } else { earlier.get(key) }) {
-            Some(Outcome::Failed { .. } | Outcome::Blocked { .. }) => return Some(Some(key.clone())),
-            Some(Outcome::Applied) => {}
-            None => ready &= !graph.contains_key(key),
-        }
-    }
-    ready.then_some(None)
+/// Tells whether what needs a node of this outcome is blocked by it.
+fn is_in_the_way(outcome: Option<&Outcome>) -> bool {
+    matches!(outcome, Some(Outcome::Failed { .. } | Outcome::Blocked { .. }))
 }
 
 #[cfg(test)]

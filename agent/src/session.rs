@@ -3,7 +3,6 @@
 //! A [`Session`] sees; only a [`LockedSession`] holds the [`Applier`] that can write to the host. Verbs that must not
 //! change anything are given the first and so have nothing to change anything with.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use evenkeel_host::container::RuntimeProgram;
@@ -105,8 +104,8 @@ impl LockedSession {
 fn known(ledger: &Ledger) -> Result<Known, LedgerError> {
     let entries = ledger.entries()?;
     Ok(Known {
-        ledger: entries.into_iter().map(|(key, entry)| (key, entry.policy)).collect::<BTreeMap<_, _>>(),
-        last_applied: ledger.last_applied()?,
+        ledger: entries.iter().map(|(key, entry)| (key.clone(), entry.policy)).collect(),
+        last_applied: ledger.last_applied_of(entries)?,
         leases: ledger.leases()?,
         overrides: ledger.overrides()?,
     })

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use evenkeel_schema::Name;
-use rusqlite::params;
 
 use super::{Ledger, LedgerError};
 
@@ -27,21 +26,6 @@ impl Ledger {
             networks.entry(self.name(network)?).or_default().insert(address);
         }
         Ok(leases)
-    }
-
-    /// Leases these addresses of a network to a container, in place of those it held there.
-    pub fn lease(&self, container: &Name, network: &Name, addresses: &BTreeSet<IpAddr>) -> Result<(), LedgerError> {
-        self.write(|transaction| {
-            transaction
-                .prepare_cached("DELETE FROM leases WHERE container = ?1 AND network = ?2")?
-                .execute([container.as_str(), network.as_str()])?;
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO leases (container, network, address) VALUES (?1, ?2, ?3)")?;
-            for address in addresses {
-                insert.execute(params![container.as_str(), network.as_str(), address.to_string()])?;
-            }
-            Ok(())
-        })
     }
 
     pub(super) fn name(&self, text: String) -> Result<Name, LedgerError> {

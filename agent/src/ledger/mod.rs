@@ -8,6 +8,7 @@
 
 mod drift;
 mod error;
+mod intents;
 mod leases;
 mod objects;
 mod overrides;
@@ -18,5 +19,6 @@ mod tests;
 
 pub use drift::{DriftChanges, DriftRecord, Seen};
 pub use error::LedgerError;
+pub use intents::{Intents, Lease, Settled, Settler, Stated};
 pub use objects::{Entry, EntryState};
 pub use store::Ledger;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use evenkeel_plan::{Desired, Source};
 use evenkeel_schema::{Key, Kind, Object, Policy};
@@ -39,7 +39,7 @@ pub enum EntryState {
 }
 
 impl EntryState {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             EntryState::Applying => "applying",
             EntryState::Applied => "applied",
@@ -53,107 +53,6 @@ impl EntryState {
 }
 
 impl Ledger {
-    /// Notes that an object is about to be made or changed. Keeps the manifest applied last beside the new one.
-    pub fn begin(&self, key: &Key, object: &Value, file: Option<&Path>) -> Result<(), LedgerError> {
-        self.begin_all(&[(key.clone(), object.clone(), file.map(Path::to_owned))])
-    }
-
-    /// Notes, in one transaction, that all of these objects are about to be made or changed.
-    pub fn begin_all(&self, objects: &[(Key, Value, Option<PathBuf>)]) -> Result<(), LedgerError> {
-        if objects.is_empty() {
-            return Ok(());
-        }
-        let encoded = objects
-            .iter()
-            .map(|(key, object, file)| Ok((key.to_string(), encode(key, object)?, file)))
-            .collect::<Result<Vec<_>, LedgerError>>()?;
-        self.write(|transaction| {
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO objects (key, state, intended, file) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (key) DO UPDATE SET state = ?2, intended = ?3, file = ?4",
-            )?;
-            for (key, object, file) in &encoded {
-                let file = file.as_deref().map(|file| file.as_os_str().as_bytes());
-                statement.execute(params![key, EntryState::Applying.as_str(), object, file])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Takes over the manifest of an object that is in sync with it already. Writes only where that is news.
-    pub fn refresh(&self, key: &Key, object: &Value, file: Option<&Path>) -> Result<(), LedgerError> {
-        let object = encode(key, object)?;
-        let file = file.map(|file| file.as_os_str().as_bytes());
-        let values = params![key.to_string(), EntryState::Applied.as_str(), object, file];
-        let known = self.read(|transaction| {
-            transaction
-                .prepare_cached(
-                    "SELECT 1 FROM objects
-                     WHERE key = ?1 AND state = ?2 AND intended = ?3 AND applied = ?3 AND file IS ?4",
-                )?
-                .exists(values)
-        })?;
-        if known {
-            return Ok(());
-        }
-        self.write(|transaction| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO objects (key, state, intended, applied, file) VALUES (?1, ?2, ?3, ?3, ?4)
-                     ON CONFLICT (key) DO UPDATE SET state = ?2, intended = ?3, applied = ?3, file = ?4",
-                )?
-                .execute(values)?;
-            Ok(())
-        })
-    }
-
-    /// Notes that what was begun is done; writes only where that is news. A container gives back the addresses of networks
-    /// that it has left.
-    pub fn applied(&self, key: &Key) -> Result<(), LedgerError> {
-        self.write(|transaction| {
-            transaction
-                .prepare_cached(
-                    "UPDATE objects SET state = ?2, applied = intended
-                     WHERE key = ?1 AND (state != ?2 OR applied IS NOT intended)",
-                )?
-                .execute(params![key.to_string(), EntryState::Applied.as_str()])?;
-            if key.kind == Kind::Container {
-                transaction
-                    .prepare_cached(
-                        "DELETE FROM leases WHERE container = ?2 AND network NOT IN (
-                             SELECT json_extract(attachment.value, '$.name')
-                             FROM objects, json_each(objects.intended, '$.spec.networks') AS attachment
-                             WHERE objects.key = ?1)",
-                    )?
-                    .execute([key.to_string().as_str(), key.name.as_str()])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Notes that an object is about to be deleted.
-    pub fn begin_delete(&self, key: &Key) -> Result<(), LedgerError> {
-        self.write(|transaction| {
-            transaction
-                .prepare_cached("UPDATE objects SET state = ?2 WHERE key = ?1")?
-                .execute(params![key.to_string(), EntryState::Deleting.as_str()])?;
-            Ok(())
-        })
-    }
-
-    /// Drops an object that is gone from the host, with the addresses and the manual stop of a container.
-    pub fn forget(&self, key: &Key) -> Result<(), LedgerError> {
-        self.write(|transaction| {
-            transaction.prepare_cached("DELETE FROM objects WHERE key = ?1")?.execute([key.to_string()])?;
-            if key.kind == Kind::Container {
-                let name = key.name.as_str();
-                transaction.prepare_cached("DELETE FROM leases WHERE container = ?1")?.execute([name])?;
-                transaction.prepare_cached("DELETE FROM overrides WHERE container = ?1")?.execute([name])?;
-            }
-            Ok(())
-        })
-    }
-
     /// Lists every object.
     pub fn entries(&self) -> Result<BTreeMap<Key, Entry>, LedgerError> {
         type Row = (String, String, String, Option<String>, Option<Vec<u8>>);
@@ -187,11 +86,16 @@ impl Ledger {
         Ok(entries)
     }
 
-    /// Gives everything as it was applied or begun last, less what was being deleted: what `drift` compares with.
+    /// Gives all entries as they were applied or begun last, less what was being deleted: what `drift` compares with.
     pub fn last_applied(&self) -> Result<Desired, LedgerError> {
+        self.last_applied_of(self.entries()?)
+    }
+
+    /// As [`Ledger::last_applied`], of entries that were read already.
+    pub(crate) fn last_applied_of(&self, entries: BTreeMap<Key, Entry>) -> Result<Desired, LedgerError> {
         let mut desired = Desired::default();
         desired.source.revision = self.source()?.map(|source| source.revision).unwrap_or_default();
-        for (key, entry) in self.entries()? {
+        for (key, entry) in entries {
             if entry.state == EntryState::Deleting {
                 continue;
             }
@@ -250,6 +154,6 @@ impl Ledger {
     }
 }
 
-fn encode(key: &Key, object: &Value) -> Result<String, LedgerError> {
+pub(super) fn encode(key: &Key, object: &Value) -> Result<String, LedgerError> {
     serde_json::to_string(object).map_err(|source| LedgerError::Encode { object: key.to_string(), source })
 }

@@ -2,10 +2,11 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use evenkeel_host::Paths;
 use evenkeel_plan::{Override, Source};
-use evenkeel_schema::{Key, Prune};
+use evenkeel_schema::{Key, Name, Prune};
 use serde_json::json;
 
 use super::*;
@@ -22,30 +23,42 @@ fn volume(mode: &str) -> serde_json::Value {
     json!({"metadata": {"name": "data"}, "spec": {"owner": "0:0", "mode": mode}, "policy": {"prune": "delete"}})
 }
 
+fn stated(text: &str, object: serde_json::Value, file: Option<&str>) -> Stated {
+    Stated { key: key(text), object, file: file.map(Into::into) }
+}
+
+fn begin(ledger: &Ledger, text: &str, object: serde_json::Value, file: Option<&str>) {
+    ledger.intend(&Intents { begun: vec![stated(text, object, file)], ..Intents::default() }).unwrap();
+}
+
+fn applied(ledger: &Ledger, text: &str) {
+    ledger.settle(&[Settled::Applied(key(text))]).unwrap();
+}
+
 #[test]
 fn an_object_goes_through_its_life() {
     let directory = tempfile::tempdir().unwrap();
     let paths = paths(directory.path());
     let ledger = Ledger::open(&paths).unwrap();
     let data = key("volume/data");
-    ledger.begin(&data, &volume("0755"), Some(Path::new("a/v.yaml"))).unwrap();
+    begin(&ledger, "volume/data", volume("0755"), Some("a/v.yaml"));
     let entry = ledger.entries().unwrap().remove(&data).unwrap();
     assert_eq!((entry.state, entry.applied), (EntryState::Applying, None));
     assert_eq!(entry.policy.prune, Some(Prune::Delete));
     assert_eq!(entry.file.as_deref(), Some(Path::new("a/v.yaml")));
 
-    ledger.applied(&data).unwrap();
-    ledger.begin(&data, &volume("0700"), None).unwrap();
+    applied(&ledger, "volume/data");
+    begin(&ledger, "volume/data", volume("0700"), None);
     drop(ledger);
     let ledger = Ledger::open(&paths).unwrap();
     let entry = ledger.entries().unwrap().remove(&data).unwrap();
     assert_eq!(entry.object, volume("0700"));
     assert_eq!(entry.applied, Some(volume("0755")), "the manifest applied last is kept beside the one begun");
 
-    ledger.begin_delete(&data).unwrap();
+    ledger.intend(&Intents { leaving: vec![data.clone()], ..Intents::default() }).unwrap();
     assert_eq!(ledger.entries().unwrap()[&data].state, EntryState::Deleting);
     assert!(ledger.last_applied().unwrap().is_empty(), "what is being deleted is no longer desired");
-    ledger.forget(&data).unwrap();
+    ledger.settle(&[Settled::Gone(data)]).unwrap();
     assert!(ledger.entries().unwrap().is_empty());
 }
 
@@ -54,9 +67,10 @@ fn an_object_in_sync_takes_over_its_new_manifest() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
     let data = key("volume/data");
-    ledger.begin_all(&[(data.clone(), volume("0755"), None)]).unwrap();
-    ledger.applied(&data).unwrap();
-    ledger.refresh(&data, &volume("0700"), Some(Path::new("moved.yaml"))).unwrap();
+    begin(&ledger, "volume/data", volume("0755"), None);
+    applied(&ledger, "volume/data");
+    let kept = vec![stated("volume/data", volume("0700"), Some("moved.yaml"))];
+    ledger.intend(&Intents { kept, ..Intents::default() }).unwrap();
     let entry = ledger.entries().unwrap().remove(&data).unwrap();
     assert_eq!((entry.state, entry.applied), (EntryState::Applied, Some(volume("0700"))));
     assert_eq!(entry.file.as_deref(), Some(Path::new("moved.yaml")));
@@ -66,8 +80,8 @@ fn an_object_in_sync_takes_over_its_new_manifest() {
 fn last_applied_gives_objects_with_file_and_revision() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
-    ledger.begin(&key("volume/data"), &volume("0750"), Some(Path::new("v.yaml"))).unwrap();
-    ledger.applied(&key("volume/data")).unwrap();
+    begin(&ledger, "volume/data", volume("0750"), Some("v.yaml"));
+    applied(&ledger, "volume/data");
     ledger.set_source(&Source { path: "/etc/x".into(), revision: "3f2a9c1".to_owned() }).unwrap();
     let desired = ledger.last_applied().unwrap();
     assert_eq!(desired.volumes["data"].spec.mode.to_string(), "0750");
@@ -81,10 +95,12 @@ fn leases_and_overrides_survive() {
     let directory = tempfile::tempdir().unwrap();
     let paths = paths(directory.path());
     let ledger = Ledger::open(&paths).unwrap();
-    let (web, net) = ("web".parse().unwrap(), "net".parse().unwrap());
+    let web: Name = "web".parse().unwrap();
     let addresses = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<BTreeSet<_>>();
-    ledger.lease(&web, &net, &addresses(&["10.0.0.2", "10.0.0.3"])).unwrap();
-    ledger.lease(&web, &net, &addresses(&["10.0.0.4", "fd00::4"])).unwrap();
+    for list in [["10.0.0.2", "10.0.0.3"], ["10.0.0.4", "fd00::4"]] {
+        let lease = Lease { container: web.clone(), network: "net".parse().unwrap(), addresses: addresses(&list) };
+        ledger.intend(&Intents { leases: vec![lease], ..Intents::default() }).unwrap();
+    }
     ledger.set_override(&web, &Override { since: "2026-01-01T00:00:00Z".to_owned() }).unwrap();
     ledger.set_override(&web, &Override { since: "2027-01-01T00:00:00Z".to_owned() }).unwrap();
     drop(ledger);
@@ -99,19 +115,23 @@ fn leases_and_overrides_survive() {
 fn a_container_gives_back_what_it_leaves() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
-    let web = "web".parse().unwrap();
-    let addresses = |address: &str| BTreeSet::from([address.parse().unwrap()]);
-    ledger.lease(&web, &"left".parse().unwrap(), &addresses("10.0.0.2")).unwrap();
-    ledger.lease(&web, &"kept".parse().unwrap(), &addresses("10.1.0.2")).unwrap();
+    let web: Name = "web".parse().unwrap();
+    let lease = |network: &str, address: &str| Lease {
+        container: web.clone(),
+        network: network.parse().unwrap(),
+        addresses: BTreeSet::from([address.parse().unwrap()]),
+    };
+    let leases = vec![lease("left", "10.0.0.2"), lease("kept", "10.1.0.2")];
+    ledger.intend(&Intents { leases, ..Intents::default() }).unwrap();
     let object = json!({"metadata": {"name": "web"}, "spec": {"image": "x", "networks": [{"name": "kept"}]}});
-    ledger.begin(&key("container/web"), &object, None).unwrap();
+    begin(&ledger, "container/web", object, None);
     assert_eq!(ledger.leases().unwrap()["web"].len(), 2, "until it has left, the address is its own");
-    ledger.applied(&key("container/web")).unwrap();
+    applied(&ledger, "container/web");
     let networks: Vec<String> = ledger.leases().unwrap()["web"].keys().map(ToString::to_string).collect();
     assert_eq!(networks, ["kept"]);
 
     ledger.set_override(&web, &Override { since: "2026-01-01T00:00:00Z".to_owned() }).unwrap();
-    ledger.forget(&key("container/web")).unwrap();
+    ledger.settle(&[Settled::Gone(key("container/web"))]).unwrap();
     assert!(ledger.leases().unwrap().is_empty() && ledger.overrides().unwrap().is_empty());
 }
 
@@ -129,9 +149,9 @@ fn looking_beside_a_writer_sees_what_is_committed_and_writes_nothing() {
     let paths = paths(directory.path());
     let writer = Ledger::open(&paths).unwrap();
     let reader = Ledger::open_read_only(&paths).unwrap().unwrap();
-    writer.begin(&key("volume/data"), &volume("0755"), None).unwrap();
+    begin(&writer, "volume/data", volume("0755"), None);
     assert_eq!(reader.entries().unwrap().len(), 1);
-    assert!(matches!(reader.forget(&key("volume/data")), Err(LedgerError::Write { .. })));
+    assert!(matches!(reader.settle(&[Settled::Gone(key("volume/data"))]), Err(LedgerError::Write { .. })));
     assert_eq!(writer.entries().unwrap().len(), 1);
 }
 
@@ -171,7 +191,7 @@ fn a_damaged_page_is_found_before_anything_is_written() {
     let paths = paths(directory.path());
     let ledger = Ledger::open(&paths).unwrap();
     for number in 0..200 {
-        ledger.begin(&key(&format!("volume/v{number}")), &volume("0755"), None).unwrap();
+        begin(&ledger, &format!("volume/v{number}"), volume("0755"), None);
     }
     drop(ledger);
     let mut bytes = std::fs::read(paths.database()).unwrap();
@@ -253,9 +273,9 @@ fn child_writes() {
     let name = std::env::var("EVENKEEL_TEST_NAME").unwrap();
     let ledger = Ledger::open(&paths(Path::new(&directory))).unwrap();
     for number in 0..50 {
-        let key = key(&format!("volume/{name}-{number}"));
-        ledger.begin(&key, &volume("0755"), None).unwrap();
-        ledger.applied(&key).unwrap();
+        let key = format!("volume/{name}-{number}");
+        begin(&ledger, &key, volume("0755"), None);
+        applied(&ledger, &key);
         println!("\ncommitted {number}");
     }
 }
@@ -293,5 +313,62 @@ fn a_writer_killed_loses_nothing_it_had_committed() {
         for key_text in committed {
             assert_eq!(entries[&key(&key_text)].state, EntryState::Applied, "{key_text}");
         }
+    }
+}
+
+/// Counts the transactions in the write-ahead log, as `tests/e2e/scale.rs` does.
+fn commits(ledger: &Ledger) -> usize {
+    let log = std::fs::read(ledger.path().with_extension("db-wal")).unwrap();
+    let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
+    let frame = 24 + number(8) as usize;
+    (32..=log.len() - frame).step_by(frame).filter(|at| number(at + 4) != 0).count()
+}
+
+#[tokio::test]
+async fn a_hundred_intents_are_one_transaction_and_what_ends_meanwhile_shares_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Arc::new(Ledger::open(&paths(directory.path())).unwrap());
+    let before = commits(&ledger);
+    let names: Vec<String> = (0..100).map(|number| format!("container/c{number}")).collect();
+    let lease = |name: &String| Lease {
+        container: key(name).name,
+        network: "net".parse().unwrap(),
+        addresses: ["10.0.0.2".parse().unwrap()].into(),
+    };
+    let intents = Intents {
+        begun: names.iter().map(|name| stated(name, volume("0755"), None)).collect(),
+        leases: names.iter().map(lease).collect(),
+        ..Intents::default()
+    };
+    ledger.intend(&intents).unwrap();
+    assert_eq!(commits(&ledger) - before, 1);
+    let settler = Arc::new(Settler::new(Arc::clone(&ledger)));
+    // The first finds nobody at it and writes alone; the others gather behind it.
+    let mut steps = tokio::task::JoinSet::new();
+    for name in &names {
+        let (settler, key) = (Arc::clone(&settler), key(name));
+        steps.spawn(async move { settler.settle(Settled::Applied(key)).await });
+    }
+    assert!(steps.join_all().await.iter().all(Result::is_ok));
+    let settled = commits(&ledger);
+    assert!((3..10).contains(&(settled - before)), "{}", settled - before);
+    assert!(ledger.entries().unwrap().values().all(|entry| entry.state == EntryState::Applied));
+    // Kept as they are: nothing is news.
+    let kept = Intents { kept: intents.begun, ..Intents::default() };
+    ledger.intend(&kept).unwrap();
+    assert_eq!(commits(&ledger), settled);
+}
+
+#[tokio::test]
+async fn all_who_shared_a_transaction_are_told_that_it_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    drop(Ledger::open(&paths).unwrap());
+    let reader = Ledger::open_read_only(&paths).unwrap().unwrap();
+    let settler = Settler::new(Arc::new(reader));
+    let settle = |text: &str| settler.settle(Settled::Gone(key(text)));
+    let (a, b, c) = tokio::join!(settle("volume/a"), settle("volume/b"), settle("volume/c"));
+    for result in [a, b, c] {
+        assert!(result.as_ref().is_err_and(|words| words.contains("readonly")), "{result:?}");
     }
 }

@@ -3,6 +3,7 @@ use std::fs;
 use evenkeel_host::Paths;
 
 use super::*;
+use crate::ledger::{Intents, Settled, Stated};
 
 struct Place {
     directory: tempfile::TempDir,
@@ -22,8 +23,9 @@ impl Place {
         for (name, object) in &desired.volumes {
             let key: Key = format!("volume/{name}").parse().unwrap();
             let object = serde_json::to_value(object).unwrap();
-            place.ledger.begin(&key, &object, desired.files.get(&key).map(PathBuf::as_path)).unwrap();
-            place.ledger.applied(&key).unwrap();
+            let begun = vec![Stated { key: key.clone(), object, file: desired.files.get(&key).cloned() }];
+            place.ledger.intend(&Intents { begun, ..Intents::default() }).unwrap();
+            place.ledger.settle(&[Settled::Applied(key)]).unwrap();
         }
         place.ledger.set_source(&desired.source).unwrap();
         place
