@@ -1,6 +1,7 @@
 //! Random manifests whose references hold, and random things that happen to a host.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use evenkeel_manifests::load;
 use evenkeel_plan::{Desired, Exit, Key, Name, Observed, ObservedFirewall, ObservedLink, Override, RunState, Sight};
@@ -237,7 +238,7 @@ fn containers(observed: &mut Observed, what: u8, which: u8) {
         }
         3 => container.interfaces.iter_mut().flatten().for_each(|interface| interface.addresses.clear()),
         4 => drop(container.interfaces.as_mut().and_then(Vec::pop)),
-        5 => container.hosts.clear(),
+        5 => container.hosts = Arc::default(),
         6 => {
             container.limits.iter_mut().for_each(|limits| limits.memory = Some(4096));
             container.shim_alive = false;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use evenkeel_schema::{ContainerSpec, Digest, ImageConfig, ImageSource, Key, MilliCpus, Mode, Name, Owner, Policy};
 use ipnet::IpNet;
@@ -158,8 +159,9 @@ pub struct ObservedContainer {
     pub limits: Option<ObservedLimits>,
     /// What the kernel says of the main process; `None` while there is none.
     pub process: Option<ObservedProcess>,
-    /// Lines of its hosts file, names by address.
-    pub hosts: BTreeMap<IpAddr, BTreeSet<String>>,
+    /// Lines of its hosts file, names by address; shared by containers whose files are the same.
+    #[serde(with = "shared")]
+    pub hosts: Arc<BTreeMap<IpAddr, BTreeSet<String>>>,
     /// Processes of the container, as the cgroup counts them.
     pub pids: Option<u64>,
 }
@@ -254,4 +256,19 @@ pub struct ObservedProcess {
     /// image is listed by its name in the manifest too; one whose source was deleted (`//deleted`) is not listed.
     pub mount_points: BTreeSet<String>,
     pub hostname: String,
+}
+
+/// A shared value in the form of the value itself.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        T::serialize(value, serializer)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
 }

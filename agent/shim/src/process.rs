@@ -1,6 +1,7 @@
 //! What `/proc` says of one process, as far as shim and agent need it to tell one process from another.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 
 /// The fields of `/proc/<pid>/stat` that identify a process (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,10 @@ pub struct Stat {
 
 /// Reads a process's identity; `None` where there is no such process.
 pub fn stat(pid: u32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // One read of the whole line, which the kernel would make anew for the next. The program's name may be any bytes.
+    let mut line = [0; 1024];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+    parse(&String::from_utf8_lossy(&line[..length]))
 }
 
 /// Gives the start time of a process that lives; `None` where there is none, or only its exit status is left.

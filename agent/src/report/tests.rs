@@ -142,7 +142,7 @@ fn container(state: RunState) -> ObservedContainer {
         interfaces: None,
         limits: None,
         process: None,
-        hosts: BTreeMap::new(),
+        hosts: std::sync::Arc::default(),
         pids: None,
     }
 }

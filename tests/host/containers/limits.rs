@@ -59,10 +59,10 @@ fn the_names_change_while_it_runs(site: &Site) {
     let own = BTreeMap::from([("10.1.2.3".parse().expect("an address"), ["web".to_owned()].into())]);
     site.create_with_hosts("web", &spec(&yaml), &own).expect("create");
     site.start("web");
-    assert_eq!(site.observe("web").hosts, own);
+    assert_eq!(*site.observe("web").hosts, own);
     let mut more = own.clone();
     more.insert("10.1.2.4".parse().expect("an address"), ["peer".to_owned(), "alias".to_owned()].into());
     site.update("web", &spec(&yaml), &more).expect("update");
     assert!(site.log_with("web", "done").contains("10.1.2.4\talias peer\n"));
-    assert_eq!(site.observe("web").hosts, more);
+    assert_eq!(*site.observe("web").hosts, more);
 }

@@ -1,6 +1,7 @@
 //! Containers of the model host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use evenkeel_plan::{
     Action, Desired, Endpoint, HealthState, Key, Kind, Name, ObservedContainer, ObservedInterface, ObservedLimits,
@@ -57,7 +58,7 @@ impl Host {
             _ if container.interfaces.is_none() && remedy == Remedy::Live => None,
             _ => Some(endpoints.iter().map(interface).collect()),
         };
-        container.hosts = plan.hosts.of(name);
+        container.hosts = plan.hosts.of(name).into();
         self.observed.containers.insert(name.clone(), found(container));
         let leases =
             endpoints.iter().map(|endpoint| (endpoint.network.clone(), endpoint.leased.iter().copied().collect()));
@@ -101,7 +102,7 @@ impl Host {
             interfaces: Some(Vec::new()),
             limits: None,
             process: None,
-            hosts: BTreeMap::new(),
+            hosts: Arc::default(),
             pids: None,
         }
     }

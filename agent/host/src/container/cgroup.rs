@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 use evenkeel_plan::ObservedLimits;
 use evenkeel_schema::{MilliCpus, Resources};
 use evenkeel_shim::fail_point;
+use rustix::fs::{FsWord, statfs};
 
 use super::mountinfo::{MountTable, MountTableError};
 
 /// Where hierarchies are mounted, as every runtime expects.
 const ROOT: &str = "/sys/fs/cgroup";
+/// The magic number of cgroup v2 (statfs(2)).
+const UNIFIED_MAGIC: FsWord = 0x6367_7270;
 /// The period of processor quotas in microseconds, the kernel's default.
 pub const CPU_PERIOD: u64 = 100_000;
 /// How long killed processes may take to leave their cgroup.
@@ -51,9 +54,29 @@ pub enum Hierarchies {
 }
 
 impl Hierarchies {
-    /// Reads the hierarchies of this host.
+    /// Reads the hierarchies of this host, and of its mounts no more than it takes to find them.
     pub fn of_host() -> Result<Hierarchies, CgroupError> {
-        Ok(Self::of_mounts(&MountTable::of_self()?))
+        if statfs(ROOT).is_ok_and(|root| root.f_type == UNIFIED_MAGIC) {
+            return Ok(Hierarchies::Unified(ROOT.into()));
+        }
+        // One line for each hierarchy that the kernel has (cgroups(7)): number, controllers, path.
+        let path = Path::new("/proc/self/cgroup");
+        let text = fs::read_to_string(path).map_err(|source| CgroupError::File { path: path.to_owned(), source })?;
+        let mut wanted: BTreeSet<&str> = text.lines().filter_map(|line| line.split(':').nth(1)).collect();
+        let mounts = MountTable::of_self_until(|mount| {
+            match mount.fs_type.as_str() {
+                "cgroup2" => {
+                    wanted.remove("");
+                }
+                "cgroup" => wanted.retain(|controllers| {
+                    let has = |controller| mount.super_options.split(',').any(|option| option == controller);
+                    !controllers.split(',').all(has)
+                }),
+                _ => {}
+            }
+            wanted.is_empty()
+        })?;
+        Ok(Self::of_mounts(&mounts))
     }
 
     /// Finds the hierarchies among the mounts. Of several mounts on one place the last one is seen.

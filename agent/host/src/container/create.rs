@@ -18,7 +18,6 @@ use super::created::{self, Created};
 use super::error::Failure;
 use super::files::{self, Names};
 use super::inside::Inside;
-use super::mountinfo::MountTable;
 use super::mounts::{Preparation, default_mounts, stated_mounts};
 use super::rootfs::{self, Overlay};
 use super::seccomp::Machine;
@@ -114,8 +113,7 @@ impl Shared {
         private_directory(&run)?;
         fail_point!("container.run");
         directory(&self.paths.statuses())?;
-        let mounts = MountTable::of_self()?;
-        if !rootfs::is_mounted(&mounts, &rootfs) {
+        if !rootfs::is_mounted(&rootfs)? {
             let (upper, work) = (state.join("upper"), state.join("work"));
             rootfs::mount(&Overlay { lower: &wanted.lower, upper: &upper, work: &work, target: &rootfs })?;
             fail_point!("container.overlay");
@@ -127,7 +125,7 @@ impl Shared {
 
         let hierarchies = Hierarchies::of_host()?;
         let mut all = default_mounts(&wanted.spec, &run);
-        let with = Preparation { paths: &self.paths, run: &run, inside: &inside, mounts: &mounts };
+        let with = Preparation { paths: &self.paths, run: &run, inside: &inside };
         all.extend(stated_mounts(&wanted.spec, with)?);
         let bundle = bundle(Parts {
             name,

@@ -18,6 +18,7 @@ pub mod idmap;
 pub mod inside;
 pub mod logs;
 pub mod mountinfo;
+pub mod mountpoint;
 pub mod mounts;
 mod observe;
 pub mod process;

@@ -1,10 +1,12 @@
 //! The mounts of a process, read from `/proc/<pid>/mountinfo` (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+use super::process::read_proc;
 
 /// The table could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +42,31 @@ impl MountTable {
         Self::read(Path::new("/proc/thread-self/mountinfo"))
     }
 
+    /// Reads the mounts that this thread sees, in their order, up to the first that is `enough`.
+    ///
+    /// The kernel writes out no more than is read, and those made at the boot come first.
+    pub fn of_self_until(mut enough: impl FnMut(&MountEntry) -> bool) -> Result<MountTable, MountTableError> {
+        let path = Path::new("/proc/thread-self/mountinfo");
+        let error = |source| MountTableError { path: path.to_owned(), source };
+        let mut mounts = Vec::new();
+        for line in BufReader::new(File::open(path).map_err(error)?).split(b'\n') {
+            let Some(mount) = parse_line(&line.map_err(error)?) else { continue };
+            let last = enough(&mount);
+            mounts.push(mount);
+            if last {
+                break;
+            }
+        }
+        Ok(MountTable(mounts))
+    }
+
     /// Reads the mounts of another process, as they lie below its own root.
     pub fn of_process(pid: u32) -> Result<MountTable, MountTableError> {
         Self::read(Path::new(&format!("/proc/{pid}/mountinfo")))
     }
 
     fn read(path: &Path) -> Result<MountTable, MountTableError> {
-        let bytes = fs::read(path).map_err(|source| MountTableError { path: path.to_owned(), source })?;
+        let bytes = read_proc(path).map_err(|source| MountTableError { path: path.to_owned(), source })?;
         Ok(Self::parse(&bytes))
     }
 

@@ -11,8 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::Failure;
 use super::inside::Inside;
-use super::mountinfo::MountTable;
-use super::rootfs::detach_below;
+use super::mountpoint::{detach, is_mount_point};
 use super::{copy_up, idmap};
 use crate::Paths;
 
@@ -80,7 +79,6 @@ pub struct Preparation<'a> {
     /// The container's run directory.
     pub run: &'a Path,
     pub inside: &'a Inside,
-    pub mounts: &'a MountTable,
 }
 
 /// Checks the sources, makes what has to be made on the host, and gives the mounts with outer targets first.
@@ -118,8 +116,9 @@ fn stated_mount(stated: &Mount, with: Preparation<'_>) -> Result<OciMount, Failu
             })?;
             let Some(map) = idmap else { return Ok(bind(path)) };
             let staged = with.run.join(STAGES).join(stage_name(path, map));
-            if with.mounts.at(&staged).is_none() {
-                stage(&staged, metadata.is_dir()).map_err(|source| Failure::File { path: staged.clone(), source })?;
+            let file = |source| Failure::File { path: staged.clone(), source };
+            if !is_mount_point(&staged).map_err(file)? {
+                stage(&staged, metadata.is_dir()).map_err(file)?;
                 fail_point!("mount.stage.made");
                 idmap::mount(path, &staged, map).map_err(|source| Failure::IdMap {
                     target: target.clone(),
@@ -159,7 +158,7 @@ fn drop_other_stages(run: &Path, mounts: &[OciMount]) -> Result<(), Failure> {
         if mounts.iter().any(|mount| mount.source().as_ref() == Some(&path)) {
             continue;
         }
-        detach_below(&path)?;
+        detach(&path).map_err(|source| Failure::File { path: path.clone(), source })?;
         fail_point!("mount.stage.detached");
         // Empty now, whether directory or file; what is not is left to the removal of the container.
         let _ = fs::remove_dir(&path).or_else(|_| fs::remove_file(&path));

@@ -3,7 +3,7 @@
 //! A shim's word counts as long as the kernel does not say otherwise: a process is running if it is there, by pid
 //! and start time. Interfaces are the network module's to see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::num::NonZero;
@@ -17,23 +17,16 @@ use evenkeel_shim::{Health, Phase, Status};
 use super::cgroup::{Cgroup, Hierarchies};
 use super::create::now;
 use super::error::Failure;
-use super::mountinfo::MountTable;
+use super::files::Names;
 use super::process::start_time;
 use super::{Containers, Shared, created, files, process, rootfs, shim};
 use crate::error_chain;
 
-/// What is the same for all containers of one look.
+/// What is the same for all containers that one thread looks at.
 struct View {
-    mounts: MountTable,
     hierarchies: Hierarchies,
-}
-
-impl View {
-    fn now() -> Result<View, Failure> {
-        let mounts = MountTable::of_self()?;
-        let hierarchies = Hierarchies::of_mounts(&mounts);
-        Ok(View { mounts, hierarchies })
-    }
+    /// Hosts files seen so far: those of one network are mostly the same.
+    hosts: HashMap<String, Arc<Names>>,
 }
 
 impl Containers {
@@ -55,31 +48,32 @@ impl Containers {
 
 impl Shared {
     fn observe_all(&self, names: &BTreeSet<Name>) -> BTreeMap<Name, Sight<ObservedContainer>> {
-        let view = match View::now() {
-            Ok(view) => view,
-            Err(failure) => {
-                return names.iter().map(|name| (name.clone(), Sight::Unreadable(error_chain(&failure)))).collect();
+        let hierarchies = match Hierarchies::of_host() {
+            Ok(hierarchies) => hierarchies,
+            Err(error) => {
+                return names.iter().map(|name| (name.clone(), Sight::Unreadable(error_chain(&error)))).collect();
             }
         };
         let names: Vec<&Name> = names.iter().collect();
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let share = names.len().div_ceil(threads).max(1);
+        let look = |names: &[&Name]| -> Vec<(Name, Sight<ObservedContainer>)> {
+            let mut view = View { hierarchies: hierarchies.clone(), hosts: HashMap::new() };
+            names.iter().map(|name| ((*name).clone(), self.sight(name, &mut view))).collect()
+        };
         std::thread::scope(|scope| {
-            let look = |names: &[&Name]| -> Vec<(Name, Sight<ObservedContainer>)> {
-                names.iter().map(|name| ((*name).clone(), self.sight(name, &view))).collect()
-            };
-            let (first, rest) = names.split_at(share.min(names.len()));
-            let others: Vec<_> = rest.chunks(share).map(|names| (names, scope.spawn(move || look(names)))).collect();
-            let mut seen: BTreeMap<_, _> = look(first).into_iter().collect();
-            for (names, other) in others {
-                // A thread that broke off saw nothing; its containers are looked at here.
-                seen.extend(other.join().unwrap_or_else(|_| look(names)));
+            // Threads of their own: a look enters the namespaces of what it looks at, and none comes back from there.
+            let threads: Vec<_> = names.chunks(share).map(|names| (names, scope.spawn(|| look(names)))).collect();
+            let mut seen = BTreeMap::new();
+            for (names, thread) in threads {
+                let broken_off = |name: &&Name| ((*name).clone(), Sight::Unreadable("the look broke off".to_owned()));
+                seen.extend(thread.join().unwrap_or_else(|_| names.iter().map(broken_off).collect()));
             }
             seen
         })
     }
 
-    fn sight(&self, name: &Name, view: &View) -> Sight<ObservedContainer> {
+    fn sight(&self, name: &Name, view: &mut View) -> Sight<ObservedContainer> {
         match self.look(name, view) {
             Ok(Some(observed)) => Sight::Found { observed, owned: true },
             Ok(None) => Sight::Absent,
@@ -88,7 +82,7 @@ impl Shared {
     }
 
     /// `None` for one that was never made to its end: making it again completes it.
-    fn look(&self, name: &Name, view: &View) -> Result<Option<ObservedContainer>, Failure> {
+    fn look(&self, name: &Name, view: &mut View) -> Result<Option<ObservedContainer>, Failure> {
         let Some(made) = created::read(&self.state(name))? else { return Ok(None) };
         let (mut state, mut shim_alive) = self.state_now(name)?;
         let mut process = None;
@@ -103,10 +97,17 @@ impl Shared {
         let cgroup = Cgroup::new(view.hierarchies.clone(), &self.cgroup_path(name));
         let hosts = self.run(name).join("hosts");
         let hosts = match fs::read_to_string(&hosts) {
-            Ok(text) => files::parse_hosts(&text),
+            Ok(text) => match view.hosts.get(&text) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let names = Arc::new(files::parse_hosts(&text));
+                    view.hosts.insert(text, Arc::clone(&names));
+                    names
+                }
+            },
             // Gone with a reboot, or damaged beyond text: no names either way.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-                BTreeMap::new()
+                Arc::default()
             }
             Err(source) => return Err(Failure::File { path: hosts, source }),
         };
@@ -115,7 +116,7 @@ impl Shared {
             image: made.image,
             state,
             shim_alive,
-            rootfs_mounted: rootfs::is_mounted(&view.mounts, &self.rootfs(name)),
+            rootfs_mounted: rootfs::is_mounted(&self.rootfs(name))?,
             interfaces: None,
             limits: cgroup.limits()?,
             process,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,6 +63,8 @@ pub fn signal_process(pid: u32, started: u64, signal: i32) -> io::Result<bool> {
 
 /// Looks at a process. `targets` are the mount targets of its manifest; see [`ObservedProcess::mount_points`].
 /// `None` where it has ended.
+///
+/// The calling thread is left in the process's UTS namespace: give it a thread that ends.
 pub fn observe(pid: u32, targets: &[&str]) -> Result<Option<ObservedProcess>, ProcessError> {
     let error = match try_observe(pid, targets) {
         Ok(observed) => return Ok(Some(observed)),
@@ -78,9 +80,17 @@ pub fn observe(pid: u32, targets: &[&str]) -> Result<Option<ObservedProcess>, Pr
     Err(error)
 }
 
+/// Reads a file of `/proc`, whose size is not known before, in few reads: most fit the first.
+pub(super) fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(16 * 1024);
+    File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn try_observe(pid: u32, targets: &[&str]) -> Result<ObservedProcess, ProcessError> {
     let path = PathBuf::from(format!("/proc/{pid}/status"));
-    let status = fs::read_to_string(&path).map_err(|source| ProcessError::File { path: path.clone(), source })?;
+    let status = read_proc(&path).map_err(|source| ProcessError::File { path: path.clone(), source })?;
+    let status = String::from_utf8_lossy(&status);
     let field = |name: &'static str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(str::trim).ok_or_else(|| ProcessError::MissingField { path: path.clone(), field: name })
@@ -133,23 +143,13 @@ fn real_path(pid: u32, path: &str) -> Option<String> {
     Some(Path::new("/").join(inner).to_string_lossy().into_owned())
 }
 
-/// Asks the UTS namespace for its name, in a thread of its own that joins it and ends.
+/// Asks the UTS namespace for its name, by joining it.
 fn hostname(pid: u32) -> Result<String, ProcessError> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/uts"));
     let namespace = File::open(&path).map_err(|source| ProcessError::File { path: path.clone(), source })?;
-    let asked = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                setns(namespace.as_fd(), CloneFlags::CLONE_NEWUTS)?;
-                nix::unistd::gethostname()
-            })
-            .join()
-    });
-    match asked {
-        Ok(Ok(name)) => Ok(name.to_string_lossy().into_owned()),
-        Ok(Err(source)) => Err(ProcessError::Namespace { path, source }),
-        Err(_) => Err(ProcessError::Namespace { path, source: Errno::UnknownErrno }),
-    }
+    let asked = setns(namespace.as_fd(), CloneFlags::CLONE_NEWUTS).and_then(|()| nix::unistd::gethostname());
+    let name = asked.map_err(|source| ProcessError::Namespace { path, source })?;
+    Ok(name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -12,13 +12,17 @@ use std::path::{Path, PathBuf};
 
 use evenkeel_shim::fail_point;
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, FsWord, statfs};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string,
     fsmount, fsopen, move_mount, unmount,
 };
 
 use super::mountinfo::MountTable;
+use super::mountpoint::is_mount_point;
+
+/// The magic number of overlay file systems (statfs(2)).
+const OVERLAY_MAGIC: FsWord = 0x794c_7630;
 
 /// What an overlay is put together from.
 #[derive(Clone, Debug)]
@@ -51,8 +55,9 @@ pub enum RootfsError {
 }
 
 /// Tells whether an overlay is mounted at a path.
-pub fn is_mounted(mounts: &MountTable, target: &Path) -> bool {
-    mounts.at(target).is_some_and(|mount| mount.fs_type == "overlay")
+pub fn is_mounted(target: &Path) -> Result<bool, RootfsError> {
+    let look = || Ok(is_mount_point(target)? && statfs(target)?.f_type == OVERLAY_MAGIC);
+    look().map_err(|source| RootfsError::File { path: target.to_owned(), source })
 }
 
 /// Makes the directories and mounts the overlay.

@@ -13,3 +13,15 @@ fn the_kernel_says_who_our_parent_is() {
     assert_eq!(own.parent, std::os::unix::process::parent_id());
     assert_eq!(start_time(std::process::id()), Some(own.start_time));
 }
+
+#[test]
+fn a_name_that_is_no_text_is_a_name() {
+    // prctl(2): at most 15 bytes, and any.
+    let name = c"\xff) S 1";
+    // SAFETY: the name ends with a zero byte.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }, 0);
+    // SAFETY: gettid(2) has no arguments and cannot fail.
+    let thread = unsafe { libc::gettid() };
+    let own = stat(thread.unsigned_abs()).expect("this thread is there");
+    assert_eq!(start_time(thread.unsigned_abs()), Some(own.start_time));
+}

@@ -10,8 +10,8 @@ fn targets(mounts: &[OciMount]) -> Vec<&str> {
 
 fn prepare(spec: &ContainerSpec, directory: &Path) -> Result<Vec<OciMount>, Failure> {
     let inside = Inside::open(directory).unwrap();
-    let (paths, mounts) = (Paths::new(directory, directory.join("run")), MountTable::default());
-    stated_mounts(spec, Preparation { paths: &paths, run: directory, inside: &inside, mounts: &mounts })
+    let paths = Paths::new(directory, directory.join("run"));
+    stated_mounts(spec, Preparation { paths: &paths, run: directory, inside: &inside })
 }
 
 #[test]

@@ -48,21 +48,18 @@ fn fifty_layers_in_one_page_of_text() {
 }
 
 #[test]
-fn the_root_has_the_mode_of_the_topmost_layer_and_detaches_while_in_use() {
+fn the_root_has_the_mode_of_the_topmost_layer_and_is_known_by_its_kind() {
     let directory = private_directory();
     let lower = layers(&directory, 2);
     let target = directory.join("run/rootfs");
     let overlay =
         Overlay { lower: &lower, upper: &directory.join("upper"), work: &directory.join("work"), target: &target };
-    assert!(!is_mounted(&MountTable::of_self().unwrap(), &target));
+    assert!(!is_mounted(&target).unwrap());
     mount(&overlay).unwrap();
-    assert!(is_mounted(&MountTable::of_self().unwrap(), &target));
+    assert!(is_mounted(&target).unwrap());
     assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o751);
     nix_mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
-    let _busy = fs::File::create(target.join("held")).unwrap();
-    detach_below(&directory.join("run")).unwrap();
-    assert!(!is_mounted(&MountTable::of_self().unwrap(), &target));
-    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    assert!(!is_mounted(&target).unwrap(), "another file system hides it");
 }
 
 #[test]
