@@ -147,9 +147,7 @@ impl Applier {
                 Ok(NetworkJoin::Namespace(self.observer.paths.network_namespace(holder)))
             }
             None | Some(NetworkMode::None) => {
-                let namespace = self.observer.networks.create_namespace(plan.name).await?;
-                self.observer.networks.ensure_endpoints(plan.name, plan.endpoints).await?;
-                Ok(NetworkJoin::Namespace(namespace))
+                Ok(NetworkJoin::Namespace(self.observer.networks.join(plan.name, plan.endpoints).await?))
             }
         }
     }

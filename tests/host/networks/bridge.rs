@@ -145,7 +145,7 @@ fn damage_to_an_interface_is_seen_and_repaired() {
             ip(&damage);
             assert_ne!(look(), whole, "`ip {damage}` was not seen");
             site.ensure("shop", &shop);
-            site.ensure_endpoints(std::slice::from_ref(&endpoint));
+            site.container(std::slice::from_ref(&endpoint));
             assert_eq!(look(), whole, "`ip {damage}` was not repaired");
             eventually("the host answers", || if ping(own, "10.77.0.1") { Ok(()) } else { Err(damage.clone()) });
         }
@@ -179,7 +179,7 @@ fn an_interface_that_is_not_listed_goes() {
         assert_eq!(addresses_in(&path, "eth1"), ["10.78.0.2/24"]);
         // The other network takes the first's place.
         let moved = site.endpoint("web", "back", &back, 0, &["10.78.0.2/24"]);
-        site.ensure_endpoints(std::slice::from_ref(&moved));
+        site.container(std::slice::from_ref(&moved));
         assert_eq!(addresses_in(&path, "eth0"), ["10.78.0.2/24"]);
         assert!(ping(Some(&path), "10.78.0.1"));
         assert_eq!(addresses_in(&path, "eth1"), [""; 0]);
@@ -244,11 +244,8 @@ fn two_hundred_interfaces_are_made_side_by_side() {
             let address = format!("10.77.1.{number}/16");
             let endpoint = site.endpoint(&container, "shop", &shop, 0, &[&address]);
             async move {
-                networks.create_namespace(&endpoint.container).await.expect("a namespace");
-                networks
-                    .ensure_endpoints(&endpoint.container, std::slice::from_ref(&endpoint))
-                    .await
-                    .expect("its interface");
+                let endpoints = std::slice::from_ref(&endpoint);
+                networks.join(&endpoint.container, endpoints).await.expect("a namespace with its interface");
             }
         };
         site.wait(async {

@@ -67,7 +67,7 @@ fn damage_to_the_shim_is_seen_and_repaired() {
             ip(damage);
             assert_ne!(look(), whole, "`ip {damage}` was not seen");
             site.ensure("mynet", &mynet);
-            site.ensure_endpoints(std::slice::from_ref(&db));
+            site.container(std::slice::from_ref(&db));
             assert_eq!(look(), whole, "`ip {damage}` was not repaired");
             assert!(ping(None, "10.0.36.200"), "after `ip {damage}` the host does not reach the container");
         }

@@ -12,7 +12,7 @@ const SHOP: &str = "{driver: bridge, subnets: [{subnet: 10.77.0.0/24}, {subnet: 
 #[test]
 fn a_namespace_is_set_up_before_anyone_can_enter_it() {
     on_site(|site| {
-        let path = site.wait(site.networks.create_namespace(&name("web"))).expect("a namespace");
+        let path = site.wait(site.networks.join(&name("web"), &[])).expect("a namespace");
         assert_eq!(path, site.sandbox.container_netns("web"));
         assert!(ping(Some(&path), "127.0.0.1") && ping(Some(&path), "::1"), "loopback is not up");
         let setting = |file: &str| run_in(&path, &["cat", &format!("/proc/sys/net/{file}")]).expect_code(0).stdout;
@@ -33,10 +33,10 @@ fn a_pin_that_was_never_finished_is_taken_for_none() {
         std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
         std::fs::write(&path, "").expect("a file without a namespace");
         assert_eq!(site.wait(site.networks.observe_interfaces(&name("web"))).expect("looked at"), None);
-        site.wait(site.networks.create_namespace(&name("web"))).expect("a namespace");
+        site.wait(site.networks.join(&name("web"), &[])).expect("a namespace");
         let pinned = || std::fs::metadata(&path).map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata));
         let first = pinned().expect("a namespace");
-        site.wait(site.networks.create_namespace(&name("web"))).expect("the same namespace");
+        site.wait(site.networks.join(&name("web"), &[])).expect("the same namespace");
         assert_eq!(pinned().expect("a namespace"), first);
     });
 }
@@ -48,7 +48,7 @@ fn many_namespaces_are_pinned_and_unpinned_at_once() {
             let (networks, container) = (site.networks.clone(), name(&format!("c{number}")));
             async move {
                 for _ in 0..3 {
-                    networks.create_namespace(&container).await.expect("pinned");
+                    networks.join(&container, &[]).await.expect("pinned");
                     networks.remove_namespace(&container).await.expect("unpinned");
                 }
             }
@@ -129,7 +129,7 @@ fn a_container_of_two_networks_leaves_by_the_first() {
         // An address that changes takes its subnet's routes along; the default route comes back.
         let mut changed = endpoints.clone();
         changed[0].addresses = vec![super::net("10.77.0.7/24"), super::net("fd77::2/64")];
-        site.ensure_endpoints(&changed);
+        site.container(&changed);
         assert_eq!(defaults("-4"), [r#""10.77.0.1" "eth0""#]);
         assert!(ping(None, "10.77.0.7"));
     });

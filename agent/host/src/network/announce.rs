@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use evenkeel_plan::MacAddress;
 use ipnet::IpNet;
@@ -21,21 +21,18 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const ICMPV6: u8 = 58;
 
-/// Announces addresses of one link.
+/// Announces addresses of one link, and gives the socket: its closing waits until the kernel has no more use for it.
 pub(super) fn announce(
     index: u32,
     interface: &str,
     mac: MacAddress,
     addresses: &BTreeSet<IpNet>,
-) -> Result<(), NetworkError> {
-    if addresses.is_empty() {
-        return Ok(());
-    }
+) -> Result<OwnedFd, NetworkError> {
     send(index, addresses.iter().map(|net| frame(mac, net.addr())))
         .map_err(|source| NetworkError::Announce { interface: interface.to_owned(), source })
 }
 
-fn send(index: u32, frames: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
+fn send(index: u32, frames: impl Iterator<Item = Vec<u8>>) -> io::Result<OwnedFd> {
     // Protocol 0: this socket sends and is given nothing to read.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
     let index = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -68,7 +65,7 @@ fn send(index: u32, frames: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(socket)
 }
 
 fn frame(mac: MacAddress, address: IpAddr) -> Vec<u8> {

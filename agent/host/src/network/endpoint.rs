@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use evenkeel_plan::Endpoint;
 use evenkeel_schema::Driver;
@@ -17,16 +18,21 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo};
 
 use super::links::{self, Wanted};
+use super::namespace::Entered;
 use super::netlink::{Link, Netlink, Route};
 use super::{NetworkError, announce, namespace, sysctl};
+
+/// How long the kernel may take to end a namespace that nothing is in any more.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a new port may take to become one that its bridge forwards for; its neighbours will ask then.
+const PORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A container's namespace and what it held when it was looked at.
 struct Container<'a> {
     host: &'a Netlink,
-    path: &'a Path,
-    namespace: &'a File,
+    entered: &'a Entered,
     mark: &'a str,
-    inside: Netlink,
     links: Vec<Link>,
     addresses: BTreeMap<u32, BTreeSet<IpNet>>,
     routes: Vec<Route>,
@@ -51,18 +57,17 @@ struct Interface {
 /// Brings every interface of a container to what its endpoint says, and removes others that bear the mark.
 pub(super) async fn ensure(
     host: &Netlink,
-    path: &Path,
-    namespace: &File,
+    entered: &Entered,
     mark: &str,
     endpoints: &[Endpoint],
 ) -> Result<(), NetworkError> {
-    let mut container = look(host, path, namespace, mark).await?;
+    let mut container = look(host, entered, mark).await?;
     let listed = |link: &Link| endpoints.iter().any(|endpoint| endpoint.interface == link.name);
     let (gone, kept): (Vec<Link>, Vec<Link>) =
         container.links.into_iter().partition(|link| link.alias.as_deref() == Some(mark) && !listed(link));
     container.links = kept;
     for link in gone {
-        container.inside.delete_link(link.index).await.map_err(failed("remove", &link.name))?;
+        entered.netlink.delete_link(link.index).await.map_err(failed("remove", &link.name))?;
         fail_point!("endpoint.removed");
     }
     for endpoint in endpoints {
@@ -77,14 +82,38 @@ pub(super) async fn ensure(
     Ok(())
 }
 
-/// Removes every virtual link of a namespace, which takes the host's ends along at once; the kernel would do so by
-/// itself, but later. A physical link that someone moved in goes back to the host with the namespace's end.
-pub(super) async fn remove_all(path: &Path, namespace: &File) -> Result<(), NetworkError> {
+/// Prepares the end of a namespace; gives the indices of the host's ends that go with it.
+///
+/// The kernel removes many namespaces that end together at the price of one, while links removed one by one cost a
+/// grace period each. A macvlan link is removed now all the same: its hardware address is taken until it is gone. A
+/// physical link that someone moved in goes back to the host with the namespace's end.
+pub(super) async fn let_go(path: &Path, namespace: &File) -> Result<Vec<u32>, NetworkError> {
     let netlink = namespace::connect(path, namespace).await?;
     let links = netlink.links().await.map_err(|source| NetworkError::List { what: "links", source })?;
-    for link in links.iter().filter(|link| matches!(link.kind.as_str(), "veth" | "macvlan")) {
+    for link in links.iter().filter(|link| link.kind == "macvlan") {
         netlink.delete_link(link.index).await.map_err(failed("remove", &link.name))?;
         fail_point!("endpoint.link.removed");
+    }
+    Ok(links.iter().filter(|link| link.kind == "veth").filter_map(|link| link.below).collect())
+}
+
+/// Waits until the host's ends of an unpinned namespace are gone; where something else keeps the namespace, removes them.
+pub(super) async fn await_end(host: &Netlink, mark: &str, ends: Vec<u32>) -> Result<(), NetworkError> {
+    let deadline = Instant::now() + END_PATIENCE;
+    for index in ends {
+        let name = format!("of index {index}");
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let end = host.link_by_index(index).await.map_err(failed("look at", &name))?;
+            // By its mark: an index is given anew, in time, and a pair's other end may lie in another namespace.
+            let Some(end) = end.filter(|end| end.alias.as_deref() == Some(mark)) else { break };
+            if Instant::now() >= deadline {
+                host.delete_link(end.index).await.map_err(failed("remove", &end.name))?;
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
     }
     Ok(())
 }
@@ -98,21 +127,19 @@ pub(super) async fn remove_host_ends(host: &Netlink, mark: &str) -> Result<(), N
     Ok(())
 }
 
-async fn look<'a>(
-    host: &'a Netlink,
-    path: &'a Path,
-    namespace: &'a File,
-    mark: &'a str,
-) -> Result<Container<'a>, NetworkError> {
+async fn look<'a>(host: &'a Netlink, entered: &'a Entered, mark: &'a str) -> Result<Container<'a>, NetworkError> {
     let list = |what| move |source| NetworkError::List { what, source };
-    let inside = namespace::connect(path, namespace).await?;
-    let links = inside.links().await.map_err(list("links"))?;
-    let mut addresses: BTreeMap<u32, BTreeSet<IpNet>> = BTreeMap::new();
-    for address in inside.addresses(None).await.map_err(list("addresses"))? {
-        addresses.entry(address.index).or_default().insert(address.net);
+    let (links, routes) = (Vec::new(), Vec::new());
+    let mut container = Container { host, entered, mark, links, addresses: BTreeMap::new(), routes };
+    if entered.fresh {
+        return Ok(container);
     }
-    let routes = inside.routes(None).await.map_err(list("routes"))?;
-    Ok(Container { host, path, namespace, mark, inside, links, addresses, routes })
+    container.links = entered.netlink.links().await.map_err(list("links"))?;
+    for address in entered.netlink.addresses(None).await.map_err(list("addresses"))? {
+        container.addresses.entry(address.index).or_default().insert(address.net);
+    }
+    container.routes = entered.netlink.routes(None).await.map_err(list("routes"))?;
+    Ok(container)
 }
 
 async fn find(host: &Netlink, endpoint: &Endpoint) -> Result<Place, NetworkError> {
@@ -120,14 +147,15 @@ async fn find(host: &Netlink, endpoint: &Endpoint) -> Result<Place, NetworkError
     let attachment = host.link_by_name(name).await.map_err(failed("look at", name))?;
     let missing = || NetworkError::AttachmentMissing { link: name.clone(), network: endpoint.network.clone() };
     let attachment = attachment.ok_or_else(missing)?;
-    let host_end = match endpoint.driver {
-        Driver::Bridge => {
-            let name = &endpoint.host_interface;
-            host.link_by_name(name).await.map_err(failed("look at", name))?
-        }
-        Driver::Macvlan => None,
-    };
-    Ok(Place { attachment, host_end })
+    Ok(Place { attachment, host_end: host_end(host, endpoint).await? })
+}
+
+async fn host_end(host: &Netlink, endpoint: &Endpoint) -> Result<Option<Link>, NetworkError> {
+    let name = &endpoint.host_interface;
+    match endpoint.driver {
+        Driver::Bridge => host.link_by_name(name).await.map_err(failed("look at", name)),
+        Driver::Macvlan => Ok(None),
+    }
 }
 
 /// Tells whether an interface is what its endpoint says, down to where its other end is.
@@ -150,7 +178,7 @@ impl Container<'_> {
     async fn make(&self, endpoint: &Endpoint, place: &Place) -> Result<Interface, NetworkError> {
         let name = &endpoint.interface;
         if let Some(unsound) = self.links.iter().find(|link| link.name == *name) {
-            self.inside.delete_link(unsound.index).await.map_err(failed("remove", name))?;
+            self.entered.netlink.delete_link(unsound.index).await.map_err(failed("remove", name))?;
             fail_point!("endpoint.unsound.removed");
         }
         if let Some(end) = &place.host_end {
@@ -158,7 +186,7 @@ impl Container<'_> {
         }
         let mtu = mtu(endpoint, place);
         let mut own = links::new_link(name, endpoint.mac, mtu);
-        own.attributes.push(LinkAttribute::NetNsFd(self.namespace.as_raw_fd()));
+        own.attributes.push(LinkAttribute::NetNsFd(self.entered.namespace.as_raw_fd()));
         let message = match endpoint.driver {
             Driver::Macvlan => links::as_macvlan(own, place.attachment.index),
             Driver::Bridge => {
@@ -177,9 +205,9 @@ impl Container<'_> {
         };
         self.host.create_link(message).await.map_err(failed("make", name))?;
         fail_point!("endpoint.made");
-        let link = self.inside.link_by_name(name).await.map_err(failed("look at", name))?;
+        let link = self.entered.netlink.link_by_name(name).await.map_err(failed("look at", name))?;
         let link = link.ok_or_else(|| NetworkError::Vanished { link: name.clone() })?;
-        Ok(Interface { link, host_end: find(self.host, endpoint).await?.host_end, fresh: true })
+        Ok(Interface { link, host_end: host_end(self.host, endpoint).await?, fresh: true })
     }
 
     /// Brings mark, hardware address, size, state, addresses and default routes to what they are to be.
@@ -197,15 +225,18 @@ impl Container<'_> {
             }
         }
         let wanted = Wanted { alias: Some(self.mark), mac: Some(endpoint.mac), mtu, ..Wanted::default() };
-        moved |= links::bring(&self.inside, link, &wanted).await?;
+        moved |= links::bring(&self.entered.netlink, link, &wanted).await?;
         fail_point!("endpoint.set");
         let listed = |addresses: &BTreeMap<u32, BTreeSet<IpNet>>| addresses.get(&link.index).cloned();
         let current = listed(&self.addresses).filter(|_| !fresh).unwrap_or_default();
         let addresses: BTreeSet<IpNet> = endpoint.addresses.iter().copied().collect();
-        let changes = links::bring_addresses(&self.inside, link, current, &addresses).await?;
+        let changes = links::bring_addresses(&self.entered.netlink, link, current, &addresses).await?;
         fail_point!("endpoint.addressed");
-        let routes = if *fresh || changes.removed {
-            let list = self.inside.routes(Some(link.index)).await;
+        let routes = if *fresh {
+            // Of default routes a new interface has none: no router is listened to.
+            &Vec::new()
+        } else if changes.removed {
+            let list = self.entered.netlink.routes(Some(link.index)).await;
             &list.map_err(|source| NetworkError::List { what: "routes", source })?
         } else {
             &self.routes
@@ -215,9 +246,33 @@ impl Container<'_> {
         if told.is_empty() {
             return Ok(());
         }
+        if let Some(end) = host_end {
+            self.await_operation(end).await?;
+        }
         let (index, name, mac) = (link.index, endpoint.interface.clone(), endpoint.mac);
-        let enter = |source| NetworkError::Namespace { deed: "enter", path: self.path.to_owned(), source };
-        namespace::inside(self.namespace, move || announce::announce(index, &name, mac, &told)).await.map_err(enter)?
+        let enter = |source| NetworkError::Namespace { deed: "enter", path: self.entered.path.clone(), source };
+        let announced =
+            namespace::inside(&self.entered.namespace, move || match announce::announce(index, &name, mac, &told) {
+                Ok(socket) => (Ok(()), Some(socket)),
+                Err(error) => (Err(error), None),
+            });
+        announced.await.map_err(enter)?
+    }
+
+    /// Waits until the bridge forwards for a port, which it does once the kernel has told it that the pair is whole: what is
+    /// announced before is heard by nobody.
+    async fn await_operation(&self, end: &Link) -> Result<(), NetworkError> {
+        let deadline = Instant::now() + PORT_PATIENCE;
+        let mut pause = Duration::from_millis(1);
+        while Instant::now() < deadline {
+            let link = self.host.link_by_index(end.index).await.map_err(failed("look at", &end.name))?;
+            if link.is_none_or(|link| link.operational) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Ok(())
     }
 
     /// Gives an interface exactly its endpoint's default routes.
@@ -230,7 +285,7 @@ impl Container<'_> {
         let current: Vec<&Route> = routes.iter().filter(listed).collect();
         let wanted = |route: &Route| route.gateway.is_some_and(|gateway| endpoint.gateways.contains(&gateway));
         for route in current.iter().filter(|route| !wanted(route)) {
-            self.inside.remove_route(route).await.map_err(fail("remove", route.destination))?;
+            self.entered.netlink.remove_route(route).await.map_err(fail("remove", route.destination))?;
             fail_point!("endpoint.route.removed");
         }
         for gateway in &endpoint.gateways {
@@ -240,7 +295,7 @@ impl Container<'_> {
             let destination = default_destination(*gateway);
             let output = Some(link.index);
             let route = Route { destination, gateway: Some(*gateway), output, automatic: false, priority: 0 };
-            self.inside.add_route(&route).await.map_err(fail("add", destination))?;
+            self.entered.netlink.add_route(&route).await.map_err(fail("add", destination))?;
             fail_point!("endpoint.route.added");
         }
         Ok(())

@@ -34,8 +34,6 @@ pub enum NetworkError {
     OtherKind { link: String, found: String, wanted: String },
     #[error("link {link} disappeared while it was worked on")]
     Vanished { link: String },
-    #[error("container {container} has no network namespace at {}", path.display())]
-    NoNamespace { container: Name, path: PathBuf },
     #[error("cannot {deed} the network namespace {}", path.display())]
     Namespace { deed: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot set {}", path.display())]

@@ -5,9 +5,11 @@
 //! kernel is asked each time. Whether a name on the host is ours is told by the mark in the link's alias.
 
 mod announce;
+mod answers;
 mod endpoint;
 mod error;
 mod firewall;
+mod inventory;
 mod links;
 mod namespace;
 mod netlink;
@@ -31,9 +33,6 @@ pub use firewall::{PortConflict, port_conflicts};
 use netlink::Netlink;
 pub use observe::NetworkView;
 pub use watch::Hint;
-
-/// How many namespaces are entered at a time.
-const CONCURRENCY: usize = 64;
 
 /// The networks of one installation; clones share their connection.
 #[derive(Clone, Debug)]
@@ -77,32 +76,30 @@ impl Networks {
         own_link::remove(&self.netlink, &self.instance, name).await
     }
 
-    /// Makes and pins a container's network namespace with loopback up, or takes the one that is there.
-    pub async fn create_namespace(&self, container: &Name) -> Result<PathBuf, NetworkError> {
+    /// Makes and pins a container's network namespace with loopback up, or takes the one that is there; makes, completes or
+    /// repairs its interfaces, and removes those that bear our mark and are not listed.
+    ///
+    /// Neighbours are told of every address that is new on its hardware address (gratuitous ARP, unsolicited neighbour
+    /// advertisement).
+    pub async fn join(&self, container: &Name, endpoints: &[Endpoint]) -> Result<PathBuf, NetworkError> {
         let path = self.paths.network_namespace(container);
-        namespace::create(&self.netlink, self.namespaces.clone(), &path).await?;
+        let entered = namespace::create(&self.netlink, self.namespaces.clone(), &path).await?;
+        endpoint::ensure(&self.netlink, &entered, &self.mark(container), endpoints).await?;
         Ok(path)
     }
 
     /// Removes a container's network namespace and every link of it, on either side.
     pub async fn remove_namespace(&self, container: &Name) -> Result<(), NetworkError> {
-        let path = self.paths.network_namespace(container);
-        match namespace::open(&path)? {
-            Some(inside) => endpoint::remove_all(&path, &inside).await?,
-            None => endpoint::remove_host_ends(&self.netlink, &self.mark(container)).await?,
+        let (path, mark) = (self.paths.network_namespace(container), self.mark(container));
+        let ends = match namespace::open(&path)? {
+            Some(inside) => Some(endpoint::let_go(&path, &inside).await?),
+            None => None,
+        };
+        namespace::unpin(&self.namespaces, &path)?;
+        match ends {
+            Some(ends) => endpoint::await_end(&self.netlink, &mark, ends).await,
+            None => endpoint::remove_host_ends(&self.netlink, &mark).await,
         }
-        namespace::unpin(&self.namespaces, &path)
-    }
-
-    /// Makes, completes or repairs a container's interfaces, and removes those that bear our mark and are not listed.
-    ///
-    /// Neighbours are told of every address that is new on its hardware address (gratuitous ARP, unsolicited neighbour
-    /// advertisement).
-    pub async fn ensure_endpoints(&self, container: &Name, endpoints: &[Endpoint]) -> Result<(), NetworkError> {
-        let path = self.paths.network_namespace(container);
-        let inside = namespace::open(&path)?
-            .ok_or_else(|| NetworkError::NoNamespace { container: container.clone(), path: path.clone() })?;
-        endpoint::ensure(&self.netlink, &path, &inside, &self.mark(container), endpoints).await
     }
 
     /// Gives the alias of every link of a container.

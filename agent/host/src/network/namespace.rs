@@ -5,20 +5,26 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use evenkeel_schema::Name;
 use evenkeel_shim::fail_point;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::fstatfs;
 
+use super::inventory::Inventory;
 use super::netlink::{self, Netlink};
 use super::{NetworkError, sysctl};
 
 /// The magic number of the file system that namespaces' files lie on (statfs(2)).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
+
+/// The index of a new namespace's loopback, its first link.
+const LOOPBACK: u32 = 1;
 
 /// Settings of every new namespace: as Docker has them, and no address from a router that the manifest does not state.
 const SETTINGS: [(&str, &str); 6] = [
@@ -46,36 +52,97 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, NetworkError> {
     Ok((on.filesystem_type().0 as i64 == NSFS_MAGIC).then_some(file))
 }
 
+/// An existing namespace with a connection to its rtnetlink.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub path: PathBuf,
+    pub namespace: File,
+    pub netlink: Netlink,
+    /// Just made: there is nothing in it but loopback.
+    pub fresh: bool,
+}
+
 /// Connects to the rtnetlink of a namespace.
 pub(super) async fn connect(path: &Path, namespace: &File) -> Result<Netlink, NetworkError> {
     let fail = |source| NetworkError::Namespace { deed: "connect to", path: path.to_owned(), source };
-    let socket = inside(namespace, netlink::socket).await.and_then(|socket| socket).map_err(fail)?;
+    let socket = inside(namespace, || (netlink::socket(), ())).await.and_then(|socket| socket).map_err(fail)?;
     Netlink::over(socket).map_err(fail)
 }
 
-/// Does one deed on a thread of its own inside a namespace.
-pub(super) async fn inside<T: Send + 'static>(
+/// Does one deed on a thread of its own inside a namespace. The second of what it gives is dropped there, after the
+/// first was handed over: nobody waits for what is slow to close.
+pub(super) async fn inside<T: Send + 'static, L>(
     namespace: &File,
-    deed: impl FnOnce() -> T + Send + 'static,
+    deed: impl FnOnce() -> (T, L) + Send + 'static,
 ) -> io::Result<T> {
     let namespace = namespace.try_clone()?;
-    on_thread(move || setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map(|()| deed()).map_err(io::Error::from))
-        .await?
+    on_thread(move || match setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET) {
+        Ok(()) => {
+            let (value, late) = deed();
+            (Ok(value), Some(late))
+        }
+        Err(errno) => (Err(errno.into()), None),
+    })
+    .await?
 }
 
-/// Does one deed in a new namespace that ends with it.
+/// Does one deed in a new namespace, which ends with it unless the deed pins it.
 pub(super) async fn in_new<T: Send + 'static>(deed: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    on_thread(move || unshare(CloneFlags::CLONE_NEWNET).map(|()| deed()).map_err(io::Error::from)).await?
+    on_thread(move || (unshare(CloneFlags::CLONE_NEWNET).map(|()| deed()).map_err(io::Error::from), ())).await?
 }
 
-/// A thread, not `spawn_blocking`: the pool's threads must never end up in another namespace than the process.
-async fn on_thread<T: Send + 'static>(deed: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+/// Starts a thread, and gives what waits for its deed. No `spawn_blocking`: the pool's threads must never end up in
+/// another namespace than the process.
+fn on_thread<T: Send + 'static, L>(
+    deed: impl FnOnce() -> (T, L) + Send + 'static,
+) -> impl Future<Output = io::Result<T>> {
     let (answer, answered) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new().name("network-namespace".to_owned()).spawn(move || {
+    let started = std::thread::Builder::new().name("network-namespace".to_owned()).spawn(move || {
+        let (value, late) = deed();
         // Whoever asked may have been cancelled.
-        let _ = answer.send(deed());
-    })?;
-    answered.await.map_err(|_| io::Error::other("the thread in the network namespace ended early"))
+        let _ = answer.send(value);
+        drop(late);
+    });
+    async move {
+        started?;
+        answered.await.map_err(|_| io::Error::other("the thread in the network namespace ended early"))
+    }
+}
+
+/// Lists what is in each of these namespaces, `None` where there is none, on one thread for each processor.
+pub(super) async fn list_all(namespaces: Vec<(Name, PathBuf)>) -> Vec<(Name, Listed)> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let share = namespaces.len().div_ceil(threads).max(1);
+    let list_share = |namespaces: &[(Name, PathBuf)]| {
+        let owned = namespaces.to_vec();
+        on_thread(move || (owned.into_iter().map(|(name, path)| (name, list_one(&path))).collect::<Vec<_>>(), ()))
+    };
+    let shares: Vec<_> = namespaces.chunks(share).map(|share| (share, list_share(share))).collect();
+    let mut all = Vec::with_capacity(namespaces.len());
+    for (share, listed) in shares {
+        match listed.await {
+            Ok(listed) => all.extend(listed),
+            Err(error) => all.extend(share.iter().map(|(name, path)| {
+                let source = io::Error::new(error.kind(), error.to_string());
+                (name.clone(), Err(NetworkError::Namespace { deed: "enter", path: path.clone(), source }))
+            })),
+        }
+    }
+    all
+}
+
+/// What is in a namespace.
+pub(super) type Listed = Result<Option<Inventory>, NetworkError>;
+
+fn list_one(path: &Path) -> Listed {
+    let Some(namespace) = open(path)? else { return Ok(None) };
+    let fail = |errno: nix::errno::Errno| NetworkError::Namespace {
+        deed: "enter",
+        path: path.to_owned(),
+        source: errno.into(),
+    };
+    setns(namespace, CloneFlags::CLONE_NEWNET).map_err(fail)?;
+    Inventory::of_thread().map(Some).map_err(|(what, source)| NetworkError::List { what, source })
 }
 
 /// Makes a namespace and pins it, or takes the one that is pinned there already.
@@ -83,27 +150,36 @@ pub(super) async fn create(
     host: &Netlink,
     directory: std::sync::Arc<Directory>,
     path: &Path,
-) -> Result<(), NetworkError> {
+) -> Result<Entered, NetworkError> {
     let fail = |source| NetworkError::Namespace { deed: "create", path: path.to_owned(), source };
-    let namespace = match open(path)? {
-        Some(namespace) => namespace,
+    let gone = || fail(io::ErrorKind::NotFound.into());
+    let (namespace, socket) = match open(path)? {
+        Some(namespace) => (namespace, None),
         None => {
             let pinned = path.to_owned();
-            in_new(move || pin_own(&directory, &pinned)).await.map_err(fail)??;
+            let made = move || pin_own(&directory, &pinned).map(|()| netlink::socket());
+            let socket = in_new(made).await.map_err(fail)??.map_err(fail)?;
             fail_point!("namespace.pinned");
-            open(path)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?
+            (open(path)?.ok_or_else(gone)?, Some(socket))
         }
     };
     // What has a number here is heard of here, see `watch.rs`.
     host.number_namespace(&namespace).await.map_err(fail)?;
     fail_point!("namespace.numbered");
-    let netlink = connect(path, &namespace).await?;
-    let loopback = netlink.link_by_name("lo").await.map_err(fail)?;
-    if let Some(link) = loopback.filter(|link| !link.up) {
-        netlink.set_link(super::links::up(link.index)).await.map_err(fail)?;
+    let fresh = socket.is_some();
+    let netlink = match socket {
+        Some(socket) => Netlink::over(socket).map_err(fail)?,
+        None => connect(path, &namespace).await?,
+    };
+    let down = match fresh {
+        true => Some(LOOPBACK),
+        false => netlink.link_by_name("lo").await.map_err(fail)?.filter(|link| !link.up).map(|link| link.index),
+    };
+    if let Some(index) = down {
+        netlink.set_link(super::links::up(index)).await.map_err(fail)?;
         fail_point!("namespace.up");
     }
-    Ok(())
+    Ok(Entered { path: path.to_owned(), namespace, netlink, fresh })
 }
 
 /// Pins the namespace of the calling thread, with every setting made before anyone can find it.

@@ -1,11 +1,11 @@
 //! One rtnetlink connection to one network namespace, and the messages that are asked of it.
 //!
-//! Answers are brought to the few fields that the rest of this module looks at. Nothing is decided here, and nothing is
-//! kept: every question goes to the kernel. A dump that the kernel says was torn by a change is asked for again.
+//! Answers are brought to the few fields that are looked at (`answers.rs`). Nothing is decided here, and nothing is kept:
+//! every question goes to the kernel. A dump that the kernel says was torn by a change is asked for again.
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::sync::Arc;
 
@@ -15,21 +15,20 @@ use ipnet::IpNet;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoMacVlan, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage, MacVlanMode,
-};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, TokioSocket};
 use rtnetlink::Handle;
 
+use super::answers::{address, link, route};
+
 /// How often a torn dump is asked for again before that is an error: the host would have to change without a pause.
-const DUMP_ATTEMPTS: usize = 20;
+pub(super) const DUMP_ATTEMPTS: usize = 20;
 
 /// A connection to one namespace; clones share it.
 #[derive(Clone, Debug)]
@@ -66,6 +65,8 @@ pub(super) struct Link {
     /// Whether its bridge sends frames back where they came from.
     pub hairpin: bool,
     pub up: bool,
+    /// Whether it takes packets (RFC 2863): some moments after it is up, and only then does its bridge forward for it.
+    pub operational: bool,
     pub loopback: bool,
     pub mtu: u32,
     pub mac: Option<MacAddress>,
@@ -115,10 +116,7 @@ impl Netlink {
     }
 
     pub async fn links(&self) -> io::Result<Vec<Link>> {
-        let mut question = LinkMessage::default();
-        question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let answers = self.dump(&RouteNetlinkMessage::GetLink(question)).await?;
-        Ok(answers.into_iter().filter_map(link).collect())
+        Ok(self.dump(&all_links()).await?.into_iter().filter_map(link).collect())
     }
 
     pub async fn link_by_name(&self, name: &str) -> io::Result<Option<Link>> {
@@ -156,11 +154,7 @@ impl Netlink {
     pub async fn routes(&self, index: Option<u32>) -> io::Result<Vec<Route>> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut question = RouteMessage::default();
-            question.header.address_family = family;
-            question.header.table = RouteHeader::RT_TABLE_MAIN;
-            question.attributes.extend(index.map(RouteAttribute::Oif));
-            match self.dump(&RouteNetlinkMessage::GetRoute(question)).await {
+            match self.dump(&main_routes(family, index)).await {
                 Ok(answers) => routes.extend(answers.into_iter().filter_map(route)),
                 // A namespace has no main table before its first route.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
@@ -277,6 +271,27 @@ impl Netlink {
     }
 }
 
+/// Asks for every link, without counters.
+pub(super) fn all_links() -> RouteNetlinkMessage {
+    let mut question = LinkMessage::default();
+    question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    RouteNetlinkMessage::GetLink(question)
+}
+
+/// Asks for every address.
+pub(super) fn all_addresses() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetAddress(AddressMessage::default())
+}
+
+/// Asks for the main table's routes of one family, over one link or all.
+pub(super) fn main_routes(family: AddressFamily, index: Option<u32>) -> RouteNetlinkMessage {
+    let mut question = RouteMessage::default();
+    question.header.address_family = family;
+    question.header.table = RouteHeader::RT_TABLE_MAIN;
+    question.attributes.extend(index.map(RouteAttribute::Oif));
+    RouteNetlinkMessage::GetRoute(question)
+}
+
 /// Opens an rtnetlink socket in the namespace that the calling thread is in.
 pub(super) fn socket() -> io::Result<Socket> {
     let socket = Socket::new(netlink_sys::protocols::NETLINK_ROUTE)?;
@@ -291,117 +306,6 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EADDRNOTAVAIL | libc::ESRCH)) => Ok(()),
         other => other,
-    }
-}
-
-fn link(answer: RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = answer else { return None };
-    let mut link = Link {
-        index: message.header.index,
-        up: message.header.flags.contains(LinkFlags::Up),
-        loopback: message.header.flags.contains(LinkFlags::Loopback),
-        ..Link::default()
-    };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(MacAddress),
-            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-            LinkAttribute::Link(index) => link.below = Some(index),
-            LinkAttribute::LinkNetNsId(_) => link.below_elsewhere = true,
-            LinkAttribute::Controller(index) => link.bridge = Some(index).filter(|index| *index != 0),
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    match info {
-                        LinkInfo::Kind(kind) => link.kind = kind.to_string(),
-                        LinkInfo::Data(InfoData::MacVlan(data)) => {
-                            link.macvlan_mode = data.iter().find_map(macvlan_mode);
-                        }
-                        LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
-                            link.hairpin = data.contains(&InfoBridgePort::HairpinMode(true));
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Some(link)
-}
-
-fn macvlan_mode(info: &InfoMacVlan) -> Option<String> {
-    let InfoMacVlan::Mode(mode) = info else { return None };
-    Some(match mode {
-        MacVlanMode::Private => "private".to_owned(),
-        MacVlanMode::Vepa => "vepa".to_owned(),
-        MacVlanMode::Bridge => "bridge".to_owned(),
-        MacVlanMode::Passthrough => "passthru".to_owned(),
-        MacVlanMode::Source => "source".to_owned(),
-        other => format!("{other:?}"),
-    })
-}
-
-fn address(answer: RouteNetlinkMessage) -> Option<Address> {
-    let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-    let (mut local, mut prefix) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(address) => local = Some(*address),
-            AddressAttribute::Address(address) => prefix = Some(*address),
-            _ => {}
-        }
-    }
-    let ip = local.or(prefix)?;
-    let link_local = match ip {
-        // Somebody may run a subnet of these on purpose, then with a wider scope.
-        IpAddr::V4(ip) => ip.is_link_local() && message.header.scope == AddressScope::Link,
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    let net = IpNet::new(ip, message.header.prefix_len).ok()?;
-    (!link_local).then_some(Address { index: message.header.index, net })
-}
-
-fn route(answer: RouteNetlinkMessage) -> Option<Route> {
-    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
-    let header = &message.header;
-    let mut table = u32::from(header.table);
-    let mut destination = match header.address_family {
-        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        _ => return None,
-    };
-    let (mut gateway, mut output, mut priority) = (None, None, 0);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(address) => destination = ip(address)?,
-            RouteAttribute::Gateway(address) => gateway = ip(address),
-            RouteAttribute::Oif(index) => output = Some(*index),
-            RouteAttribute::Priority(metric) => priority = *metric,
-            RouteAttribute::Table(number) => table = *number,
-            // The first of several ways stands for all: whoever asks wants to know where the prefix goes.
-            RouteAttribute::MultiPath(hops) => output = hops.first().map(|hop| hop.interface_index),
-            _ => {}
-        }
-    }
-    if table != u32::from(RouteHeader::RT_TABLE_MAIN) || header.kind == RouteType::Multicast {
-        return None;
-    }
-    Some(Route {
-        destination: IpNet::new(destination, header.destination_prefix_length).ok()?,
-        gateway,
-        output,
-        automatic: matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra),
-        priority,
-    })
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
-        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
-        _ => None,
     }
 }
 

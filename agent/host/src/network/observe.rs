@@ -8,11 +8,11 @@ use std::net::IpAddr;
 
 use evenkeel_plan::{ObservedFirewall, ObservedInterface, ObservedLink, ObservedNetwork, Sight};
 use evenkeel_schema::{Driver, Name, NetworkSpec};
-use futures_util::{StreamExt, stream};
 use ipnet::IpNet;
 
+use super::inventory::Inventory;
 use super::netlink::{Address, Link, Netlink, Route};
-use super::{CONCURRENCY, NetworkError, Networks, namespace, own_link, sysctl};
+use super::{NetworkError, Networks, namespace, own_link, sysctl};
 use crate::Instance;
 
 /// Everything about networks that one look at the host gives.
@@ -66,21 +66,8 @@ impl Networks {
 
     /// Lists the interfaces of a container; `None` where it has no network namespace.
     pub async fn observe_interfaces(&self, container: &Name) -> Result<Option<Vec<ObservedInterface>>, NetworkError> {
-        let Some(ends) = self.look_inside(container).await? else { return Ok(None) };
-        let mut interfaces = Vec::new();
-        for (mut interface, below) in ends {
-            if let Some(index) = below {
-                let fail = |source| NetworkError::Link { deed: "look at", link: index.to_string(), source };
-                let end = self.netlink.link_by_index(index).await.map_err(fail)?;
-                let bridge = match end.as_ref().and_then(|end| end.bridge) {
-                    Some(bridge) => self.netlink.link_by_index(bridge).await.map_err(fail)?,
-                    None => None,
-                };
-                join(&mut interface, end.as_ref(), bridge.as_ref());
-            }
-            interfaces.push(interface);
-        }
-        Ok(Some(interfaces))
+        let all = self.observe_all_interfaces(&BTreeSet::from([container.clone()])).await;
+        all.into_values().next().unwrap_or(Ok(None))
     }
 
     /// Lists the interfaces of many containers, side by side.
@@ -88,12 +75,7 @@ impl Networks {
         &self,
         containers: &BTreeSet<Name>,
     ) -> BTreeMap<Name, Result<Option<Vec<ObservedInterface>>, NetworkError>> {
-        let look = |container: Name| async move {
-            let ends = self.look_inside(&container).await;
-            (container, ends)
-        };
-        let seen: Vec<_> =
-            stream::iter(containers.iter().cloned()).map(look).buffer_unordered(CONCURRENCY).collect().await;
+        let seen = self.look_inside(containers.iter().cloned()).await;
         // After the namespaces: an end that is made meanwhile is in the list, and one that goes is gone from both.
         let links = self.netlink.links().await;
         let links = match links {
@@ -119,18 +101,23 @@ impl Networks {
         seen.into_iter().map(|(name, ends)| (name, ends.map(all))).collect()
     }
 
-    /// Lists a container's interfaces, each with the index of its link on the host: a veth's other end, a macvlan's parent.
+    /// Lists containers' interfaces, each with the index of its link on the host: a veth's other end, a macvlan's parent.
     async fn look_inside(
         &self,
-        container: &Name,
-    ) -> Result<Option<Vec<(ObservedInterface, Option<u32>)>>, NetworkError> {
-        let list = |what| move |source| NetworkError::List { what, source };
-        let path = self.paths.network_namespace(container);
-        let Some(inside) = namespace::open(&path)? else { return Ok(None) };
-        let netlink = namespace::connect(&path, &inside).await?;
-        let links = netlink.links().await.map_err(list("links"))?;
-        let addresses = netlink.addresses(None).await.map_err(list("addresses"))?;
-        let routes = netlink.routes(None).await.map_err(list("routes"))?;
+        containers: impl Iterator<Item = Name>,
+    ) -> Vec<(Name, Result<Option<Vec<(ObservedInterface, Option<u32>)>>, NetworkError>)> {
+        let namespaces = containers.map(|name| (name.clone(), self.paths.network_namespace(&name))).collect();
+        let listed = namespace::list_all(namespaces).await;
+        let ours = |(name, inventory): (Name, namespace::Listed)| {
+            let interfaces = inventory.map(|inventory| inventory.map(|inventory| self.interfaces(&name, inventory)));
+            (name, interfaces)
+        };
+        listed.into_iter().map(ours).collect()
+    }
+
+    /// Picks a container's interfaces out of what is in its namespace.
+    fn interfaces(&self, container: &Name, inventory: Inventory) -> Vec<(ObservedInterface, Option<u32>)> {
+        let Inventory { links, addresses, routes } = inventory;
         let mark = self.mark(container);
         // What a container's own programs make (tunnels, bridges of their own) is theirs.
         let ours = |link: &&Link| !link.loopback && (link.alias.as_deref() == Some(&mark) || numbered(&link.name));
@@ -149,7 +136,7 @@ impl Networks {
             };
             (interface, link.below)
         };
-        Ok(Some(links.iter().filter(ours).map(interface).collect()))
+        links.iter().filter(ours).map(interface).collect()
     }
 }
 
