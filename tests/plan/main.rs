@@ -4,6 +4,7 @@
 //! the planner cannot reach the host. Nothing here has a kernel, a disk or a clock.
 
 mod cases;
+mod limits;
 mod properties;
 mod purity;
 mod random;

@@ -12,11 +12,14 @@ use ipnet::IpNet;
 use crate::ipam::Pool;
 use crate::{Desired, Endpoint, Key, Observed, bridge_link, endpoint_link, endpoint_mac, gateway};
 
+/// Ports that the kernel gives a bridge (`BR_MAX_PORTS` less the one that it keeps).
+const BRIDGE_PORTS: usize = 1023;
+
 /// The interfaces of every desired container, and which of them cannot be.
 #[derive(Debug, Default)]
 pub(crate) struct Addressing {
     pub endpoints: BTreeMap<Name, Vec<Endpoint>>,
-    /// Containers for which an address is taken or a range is used up, in words.
+    /// Containers for which an address is taken, or a range or a bridge's ports are used up, in words.
     pub conflicts: BTreeMap<Name, String>,
 }
 
@@ -45,6 +48,7 @@ impl Addressing {
         let mut memberships = memberships(desired, &mut pools, &mut addressing.conflicts);
         renew(&mut memberships, &mut pools, observed);
         allocate(&mut memberships, &mut pools, &mut addressing.conflicts);
+        crowd(desired, observed, &mut addressing.conflicts);
         for name in desired.containers.keys() {
             addressing.endpoints.insert(name.clone(), Vec::new());
         }
@@ -148,6 +152,26 @@ fn allocate<'a>(
                 let problem = format!("network/{network} has no free address left in {}", pool.range(slot.subnet));
                 conflicts.entry(membership.container.clone()).or_insert(problem);
             }
+        }
+    }
+}
+
+/// Finds the containers for which a bridge has no port left: of those that are not there yet, the last by name.
+fn crowd(desired: &Desired, observed: &Observed, conflicts: &mut BTreeMap<Name, String>) {
+    let bridges = desired.networks.iter().filter(|(_, object)| object.spec.driver == Driver::Bridge);
+    for (network, _) in bridges {
+        let joins = |attachments: &[NetworkAttachment]| attachments.iter().any(|one| one.name == *network);
+        let joined = desired.containers.iter().filter(|(_, object)| joins(&object.spec.networks));
+        let mut members: Vec<&Name> = joined.map(|(name, _)| name).collect();
+        if members.len() <= BRIDGE_PORTS {
+            continue;
+        }
+        let is_new = |name: &Name| observed.containers.get(name).is_none_or(|sight| sight.found().is_none());
+        members.sort_by_key(|name| (is_new(name), *name));
+        for name in members.split_off(BRIDGE_PORTS) {
+            let problem =
+                format!("network/{network} is a bridge, which has {BRIDGE_PORTS} ports, and others have them all");
+            conflicts.entry(name.clone()).or_insert(problem);
         }
     }
 }
