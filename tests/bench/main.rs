@@ -8,6 +8,7 @@ mod idle;
 mod peers;
 mod pull;
 mod repair;
+mod scale;
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -17,9 +18,10 @@ use evenkeel_tests::Sandbox;
 type Part = fn(&Sandbox);
 
 /// What can be measured, by name.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("one", containers::one),
     ("hundred", containers::hundred),
+    ("thousand", scale::thousand),
     ("repair", repair::latency),
     ("idle", idle::costs),
     ("pull", pull::pulls),

@@ -16,5 +16,6 @@ mod registry;
 mod registry_faults;
 mod removal;
 mod runtime;
+mod scale;
 mod story;
 mod verbs;
