@@ -22,9 +22,13 @@ fn write(machine: &mut Machine, calm: &str) {
     machine.write(&format!("{DIRECTORY}/all.yaml"), &documents(&[BUSYBOX, calm, &greedy, &forking]));
 }
 
+/// What is killed at its start is a step that failed; nothing else may fail.
+#[track_caller]
 fn apply(machine: &mut Machine) {
-    // What is killed at its start is a step that failed.
-    machine.run(&format!("evenkeel apply -f {DIRECTORY}"));
+    let run = machine.run(&format!("evenkeel apply -f {DIRECTORY}"));
+    assert!(matches!(run.code, Some(0 | 1)), "{run}");
+    let mut failed = run.stdout.lines().chain(run.stderr.lines()).filter(|line| line.starts_with("failed: "));
+    assert!(failed.all(|line| line.contains("greedy")), "{run}");
 }
 
 fn pid(machine: &mut Machine) -> String {

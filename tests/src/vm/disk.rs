@@ -72,6 +72,11 @@ impl Disk {
         cut
     }
 
+    /// Tells whether a cut at this moment could lose something.
+    pub fn has_unflushed(&self) -> bool {
+        !self.contents().unflushed.is_empty()
+    }
+
     /// Writes the disk, as it is, to a file.
     pub fn copy_to(&self, path: &Path) -> io::Result<()> {
         let contents = self.contents();
