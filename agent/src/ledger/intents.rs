@@ -174,11 +174,14 @@ fn write_lease(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result
     Ok(())
 }
 
+/// What came of an intent, and who waits until it is on the disk.
+type Waiting = (Settled, oneshot::Sender<Result<(), String>>);
+
 /// Lets steps that end side by side share a transaction: while one is written, the next gathers.
 #[derive(Debug)]
 pub struct Settler {
     ledger: Arc<Ledger>,
-    gathered: Mutex<Vec<(Settled, oneshot::Sender<Result<(), String>>)>>,
+    gathered: Mutex<Vec<Waiting>>,
     /// Held by whoever writes.
     turn: tokio::sync::Mutex<()>,
 }
