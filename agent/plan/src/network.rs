@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::decide::Resource;
 use crate::{
-    Differences, Drift, Key, Observed, ObservedLink, ObservedNetwork, Remedy, Sight, Why, bridge_addresses,
+    Differences, Drift, Key, LinkKind, Observed, ObservedLink, ObservedNetwork, Remedy, Sight, Why, bridge_addresses,
     bridge_link, network_mac, shim_address, shim_link, shim_routes,
 };
 
@@ -86,8 +86,8 @@ impl Network<'_> {
         let (spec, name) = (self.spec(), bridge_link(self.name, self.spec()));
         match &observed.link {
             None => differences.push("link", Some(name), None, Remedy::Live),
-            Some(link) if link.kind != "bridge" => {
-                differences.push("driver", Some("bridge".to_owned()), Some(link.kind.clone()), Remedy::Replace);
+            Some(link) if link.kind != LinkKind::Bridge => {
+                differences.field("driver", &LinkKind::Bridge, &link.kind, Remedy::Replace);
             }
             Some(link) => {
                 differences.field("bridge", &name, &link.name, Remedy::Replace);
@@ -116,13 +116,8 @@ impl Network<'_> {
         let (link, name) = match (&observed.link, shim_link(self.name, spec)) {
             (None, None) => return,
             (None, Some(name)) => return differences.push("shim", Some(name), None, Remedy::Live),
-            (Some(link), _) if link.kind != "macvlan" => {
-                return differences.push(
-                    "driver",
-                    Some("macvlan".to_owned()),
-                    Some(link.kind.clone()),
-                    Remedy::Replace,
-                );
+            (Some(link), _) if link.kind != LinkKind::Macvlan => {
+                return differences.field("driver", &LinkKind::Macvlan, &link.kind, Remedy::Replace);
             }
             // Nothing that runs hangs on a shim, so making it anew costs nothing and needs no second way.
             (Some(link), None) => return differences.push("shim", None, Some(link.name.clone()), Remedy::Replace),

@@ -3,6 +3,7 @@
 //! `evenkeel-host` fills these; nothing in them is taken from a record where the kernel can be asked instead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -117,14 +118,64 @@ pub struct ObservedNetwork {
     pub forwarding_v6: bool,
 }
 
+/// What a link is, by the kernel's word for it (`IFLA_INFO_KIND`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum LinkKind {
+    Bridge,
+    Macvlan,
+    Veth,
+    /// Any other word; none for a physical link.
+    Other(String),
+}
+
+impl LinkKind {
+    pub fn as_str(&self) -> &str {
+        match self {
+            LinkKind::Bridge => "bridge",
+            LinkKind::Macvlan => "macvlan",
+            LinkKind::Veth => "veth",
+            LinkKind::Other(word) => word,
+        }
+    }
+}
+
+impl Default for LinkKind {
+    fn default() -> Self {
+        LinkKind::Other(String::new())
+    }
+}
+
+impl From<String> for LinkKind {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "bridge" => LinkKind::Bridge,
+            "macvlan" => LinkKind::Macvlan,
+            "veth" => LinkKind::Veth,
+            _ => LinkKind::Other(word),
+        }
+    }
+}
+
+impl From<LinkKind> for String {
+    fn from(kind: LinkKind) -> Self {
+        kind.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for LinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A link of the host with all that hangs on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObservedLink {
     pub name: String,
     pub index: u32,
-    /// The kernel's word for the kind: `bridge`, `macvlan`, `veth`, empty for a physical link.
-    pub kind: String,
+    pub kind: LinkKind,
     /// `bridge`, `private`, `vepa`, `passthru` or `source` for a macvlan link.
     pub macvlan_mode: Option<String>,
     /// Name of the link below a macvlan link, where it is in the same network namespace.
@@ -220,7 +271,7 @@ pub struct Exit {
 #[serde(rename_all = "camelCase", default)]
 pub struct ObservedInterface {
     pub name: String,
-    pub kind: String,
+    pub kind: LinkKind,
     pub up: bool,
     pub mtu: u32,
     pub mac: Option<MacAddress>,

@@ -1,6 +1,6 @@
 //! Bridge networks: made, described, damaged by hand and repaired; containers on them reach each other.
 
-use evenkeel_plan::{ObservedInterface, Sight};
+use evenkeel_plan::{LinkKind, ObservedInterface, Sight};
 use evenkeel_tests::ask::{addresses, addresses_in, link_exists, ping};
 use evenkeel_tests::eventually;
 
@@ -42,7 +42,7 @@ fn a_bridge_is_described_field_by_field() {
         site.container(std::slice::from_ref(&web));
         let expected = ObservedInterface {
             name: "eth0".to_owned(),
-            kind: "veth".to_owned(),
+            kind: LinkKind::Veth,
             up: true,
             mtu: 1400,
             mac: Some(web.mac),

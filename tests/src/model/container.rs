@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use evenkeel_plan::{
-    Action, Desired, Endpoint, HealthState, Key, Kind, Name, ObservedContainer, ObservedInterface, ObservedLimits,
-    ObservedProcess, Plan, Remedy, RunState, Sight, Step, capability_mask, effective_capabilities,
+    Action, Desired, Endpoint, HealthState, Key, Kind, LinkKind, Name, ObservedContainer, ObservedInterface,
+    ObservedLimits, ObservedProcess, Plan, Remedy, RunState, Sight, Step, capability_mask, effective_capabilities,
 };
 use evenkeel_schema::{ContainerSpec, Driver, MountSource, NetworkMode, SeccompPolicy};
 
@@ -148,7 +148,7 @@ fn interface(endpoint: &Endpoint) -> ObservedInterface {
     let bridged = endpoint.driver == Driver::Bridge;
     ObservedInterface {
         name: endpoint.interface.clone(),
-        kind: if bridged { "veth" } else { "macvlan" }.to_owned(),
+        kind: if bridged { LinkKind::Veth } else { LinkKind::Macvlan },
         up: true,
         mtu: endpoint.mtu.unwrap_or(1500),
         mac: Some(endpoint.mac),

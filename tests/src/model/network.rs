@@ -1,8 +1,8 @@
 //! Networks of the model host.
 
 use evenkeel_plan::{
-    Action, Name, ObservedLink, Sight, Step, bridge_addresses, bridge_link, network_mac, shim_address, shim_link,
-    shim_routes,
+    Action, LinkKind, Name, ObservedLink, Sight, Step, bridge_addresses, bridge_link, network_mac, shim_address,
+    shim_link, shim_routes,
 };
 use evenkeel_schema::{Driver, NetworkSpec};
 
@@ -55,11 +55,11 @@ fn link(name: &Name, spec: &NetworkSpec, before: Option<ObservedLink>) -> Option
     let mut link = match (before, spec.driver) {
         (Some(before), _) => before,
         (None, Driver::Bridge) => {
-            ObservedLink { name: bridge_link(name, spec), kind: "bridge".to_owned(), ..ObservedLink::default() }
+            ObservedLink { name: bridge_link(name, spec), kind: LinkKind::Bridge, ..ObservedLink::default() }
         }
         (None, Driver::Macvlan) => ObservedLink {
             name: shim_link(name, spec)?,
-            kind: "macvlan".to_owned(),
+            kind: LinkKind::Macvlan,
             macvlan_mode: Some("bridge".to_owned()),
             parent: spec.parent.as_ref().map(ToString::to_string),
             ..ObservedLink::default()

@@ -34,7 +34,7 @@ pub(super) fn link(answer: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     match info {
-                        LinkInfo::Kind(kind) => link.kind = kind.to_string(),
+                        LinkInfo::Kind(kind) => link.kind = kind.to_string().into(),
                         LinkInfo::Data(InfoData::MacVlan(data)) => {
                             link.macvlan_mode = data.iter().find_map(macvlan_mode);
                         }

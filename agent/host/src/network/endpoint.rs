@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use evenkeel_plan::Endpoint;
+use evenkeel_plan::{Endpoint, LinkKind};
 use evenkeel_schema::Driver;
 use evenkeel_shim::fail_point;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -90,11 +90,11 @@ pub(super) async fn ensure(
 pub(super) async fn let_go(path: &Path, namespace: &File) -> Result<Vec<u32>, NetworkError> {
     let netlink = namespace::connect(path, namespace).await?;
     let links = netlink.links().await.map_err(|source| NetworkError::List { what: "links", source })?;
-    for link in links.iter().filter(|link| link.kind == "macvlan") {
+    for link in links.iter().filter(|link| link.kind == LinkKind::Macvlan) {
         netlink.delete_link(link.index).await.map_err(failed("remove", &link.name))?;
         fail_point!("endpoint.link.removed");
     }
-    Ok(links.iter().filter(|link| link.kind == "veth").filter_map(|link| link.below).collect())
+    Ok(links.iter().filter(|link| link.kind == LinkKind::Veth).filter_map(|link| link.below).collect())
 }
 
 /// Waits until the host's ends of an unpinned namespace are gone; where something else keeps the namespace, removes them.
@@ -163,10 +163,10 @@ fn sound(endpoint: &Endpoint, place: &Place, link: &Link) -> bool {
     match endpoint.driver {
         Driver::Bridge => {
             let paired = |end: &Link| link.below == Some(end.index) && end.below == Some(link.index);
-            link.kind == "veth" && place.host_end.as_ref().is_some_and(paired)
+            link.kind == LinkKind::Veth && place.host_end.as_ref().is_some_and(paired)
         }
         Driver::Macvlan => {
-            link.kind == "macvlan"
+            link.kind == LinkKind::Macvlan
                 && link.macvlan_mode.as_deref() == Some("bridge")
                 && link.below == Some(place.attachment.index)
         }

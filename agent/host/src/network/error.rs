@@ -1,5 +1,6 @@
 //! What can go wrong with networks, each with the object and what was tried.
 
+use evenkeel_plan::LinkKind;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ pub enum NetworkError {
     #[error("link {link} belongs to {mark} already: it cannot be adopted")]
     NotFree { link: String, mark: String },
     #[error("link {link} is of kind `{found}`, and `{wanted}` is needed: it cannot be adopted")]
-    OtherKind { link: String, found: String, wanted: String },
+    OtherKind { link: String, found: LinkKind, wanted: LinkKind },
     #[error("link {link} disappeared while it was worked on")]
     Vanished { link: String },
     #[error("cannot {deed} the network namespace {}", path.display())]

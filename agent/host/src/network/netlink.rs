@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::sync::Arc;
 
-use evenkeel_plan::MacAddress;
+use evenkeel_plan::{LinkKind, MacAddress};
 use futures_util::StreamExt;
 use ipnet::IpNet;
 use netlink_packet_core::{
@@ -54,7 +54,7 @@ impl Drop for Connection {
 pub(super) struct Link {
     pub index: u32,
     pub name: String,
-    pub kind: String,
+    pub kind: LinkKind,
     pub macvlan_mode: Option<String>,
     /// Index of the link below, or of the other end of a veth pair (`IFLA_LINK`).
     pub below: Option<u32>,

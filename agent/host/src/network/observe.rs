@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use evenkeel_plan::{ObservedFirewall, ObservedInterface, ObservedLink, ObservedNetwork, Sight};
+use evenkeel_plan::{LinkKind, ObservedFirewall, ObservedInterface, ObservedLink, ObservedNetwork, Sight};
 use evenkeel_schema::{Driver, Name, NetworkSpec};
 use ipnet::IpNet;
 
@@ -142,7 +142,7 @@ impl Networks {
 
 /// Adds what only the host's side tells: the parent, or the bridge and whether the other end is up too.
 fn join(interface: &mut ObservedInterface, below: Option<&Link>, bridge: Option<&Link>) {
-    if interface.kind == "veth" {
+    if interface.kind == LinkKind::Veth {
         interface.up &= below.is_some_and(|end| end.up);
         interface.bridge = bridge.map(|bridge| bridge.name.clone());
     } else {
@@ -194,7 +194,7 @@ impl Host {
     }
 
     fn link(&self, link: &Link) -> ObservedLink {
-        let below = link.below.filter(|_| !link.below_elsewhere && link.kind != "veth");
+        let below = link.below.filter(|_| !link.below_elsewhere && link.kind != LinkKind::Veth);
         let below = below.and_then(|index| self.links.iter().find(|link| link.index == index));
         let routes = over_link(&self.routes, link).filter(|route| !route.automatic);
         ObservedLink {

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use evenkeel_plan::{
-    MacAddress, bridge_addresses, bridge_link, interim_link, network_mac, shim_address, shim_link, shim_routes,
+    LinkKind, MacAddress, bridge_addresses, bridge_link, interim_link, network_mac, shim_address, shim_link,
+    shim_routes,
 };
 use evenkeel_schema::{Driver, Key, Kind, Name, NetworkSpec};
 use evenkeel_shim::fail_point;
@@ -44,10 +45,10 @@ enum Form {
 }
 
 impl Form {
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> LinkKind {
         match self {
-            Form::Bridge => "bridge",
-            Form::Shim { .. } => "macvlan",
+            Form::Bridge => LinkKind::Bridge,
+            Form::Shim { .. } => LinkKind::Macvlan,
         }
     }
 
@@ -143,7 +144,7 @@ pub(super) async fn adopt(
         return Err(NetworkError::NotFree { link: own.name, mark: alias.to_owned() });
     }
     if link.kind != own.form.kind() {
-        let wanted = own.form.kind().to_owned();
+        let wanted = own.form.kind();
         return Err(NetworkError::OtherKind { link: own.name, found: link.kind, wanted });
     }
     let mut message = links::about(link.index);

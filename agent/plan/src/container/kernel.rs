@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use super::run::Life;
 use super::{Container, is_running};
 use crate::{
-    Action, Differences, Drift, Endpoint, Key, MacAddress, ObservedContainer, ObservedInterface, ObservedProcess,
-    Remedy, capability_mask, capability_names, effective_capabilities, endpoint_mac,
+    Action, Differences, Drift, Endpoint, Key, LinkKind, MacAddress, ObservedContainer, ObservedInterface,
+    ObservedProcess, Remedy, capability_mask, capability_names, effective_capabilities, endpoint_mac,
 };
 
 /// Compares a container that runs or is to run.
@@ -93,14 +93,14 @@ fn network(container: &Container<'_>, observed: &ObservedContainer, differences:
             || interface.mac.is_some_and(|mac| known.contains(&mac))
     };
     for interface in interfaces.iter().filter(|interface| is_numbered(interface) && !expected(interface)) {
-        differences.push(&format!("networks.{}", interface.name), None, Some(interface.kind.clone()), Remedy::Live);
+        differences.push(&format!("networks.{}", interface.name), None, Some(interface.kind.to_string()), Remedy::Live);
     }
 }
 
 /// Tells whether an interface is of the kind and name that only evenkeel gives.
 fn is_numbered(interface: &ObservedInterface) -> bool {
     let number = interface.name.strip_prefix("eth").is_some_and(|rest| rest.parse::<u32>().is_ok());
-    number && matches!(interface.kind.as_str(), "veth" | "macvlan")
+    number && matches!(interface.kind, LinkKind::Veth | LinkKind::Macvlan)
 }
 
 /// Says what an endpoint is to be, as `eth0 10.0.36.200/24`.
@@ -120,10 +120,10 @@ fn interface(
         return differences.push(&field, Some(describe(endpoint)), None, Remedy::Live);
     };
     let kind = match endpoint.driver {
-        Driver::Bridge => "veth",
-        Driver::Macvlan => "macvlan",
+        Driver::Bridge => LinkKind::Veth,
+        Driver::Macvlan => LinkKind::Macvlan,
     };
-    differences.field(&field("driver"), &kind, &found.kind.as_str(), Remedy::Live);
+    differences.field(&field("driver"), &kind, &found.kind, Remedy::Live);
     differences.field(&field("up"), &true, &found.up, Remedy::Live);
     differences.option(&field("mac"), Some(&endpoint.mac), found.mac.as_ref(), Remedy::Live);
     if let Some(mtu) = endpoint.mtu {
