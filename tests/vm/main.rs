@@ -1,7 +1,7 @@
 //! The ring of whole virtual hosts: what takes a kernel, an init or a power supply of one's own to be shown.
 //!
 //! Each test boots machines of its own ([`evenkeel_tests::vm`]) in a sandbox of its own, from one disk image that none of them
-//! changes. The console of each is kept in `target/vm/console`. `make test-vm` runs all of it, `make test` what is not ignored.
+//! changes. The console of each is kept in `target/vm/console`. `make test` runs all of it, `make test-vm` with more power cuts.
 
 mod cgroups;
 mod manifests;

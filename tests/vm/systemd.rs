@@ -50,7 +50,6 @@ fn property(machine: &mut Machine, name: &str) -> String {
 }
 
 #[test]
-#[ignore = "takes many minutes on a busy machine: make test-vm"]
 fn the_unit_keeps_the_agent_and_leaves_the_containers() {
     on_machine(Init::Systemd, "unit", |machine| {
         converged(machine);
