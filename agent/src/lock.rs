@@ -5,7 +5,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -40,9 +40,9 @@ pub struct Holder {
 pub enum LockError {
     #[error("{} is in use by `evenkeel {}`, process {}", root.display(), holder.verb, holder.pid)]
     Held { root: PathBuf, holder: Holder },
-    /// Held by someone who has not yet written who he is.
-    #[error("{} is in use by another process", root.display())]
-    HeldByUnknown { root: PathBuf },
+    /// Held by someone who has not yet written who he is, or who is no evenkeel: its name and process id, where they are known.
+    #[error("{} is in use: {} holds its lock", root.display(), words(program))]
+    HeldByOther { root: PathBuf, program: Option<(String, u32)> },
     #[error("cannot create the state directory {}", path.display())]
     Directory { path: PathBuf, source: std::io::Error },
     #[error("cannot lock {}", path.display())]
@@ -98,9 +98,36 @@ pub fn holder(paths: &Paths) -> Option<Holder> {
 }
 
 fn held(root: &Path, file: &mut File) -> LockError {
+    let by_kernel = by_kernel(file);
     match read(file) {
-        Some(holder) => LockError::Held { root: root.to_owned(), holder },
-        None => LockError::HeldByUnknown { root: root.to_owned() },
+        // The text may be that of a holder of before, where the present one writes none.
+        Some(holder) if by_kernel.is_none_or(|pid| pid == holder.pid) => {
+            LockError::Held { root: root.to_owned(), holder }
+        }
+        _ => {
+            let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let program = by_kernel.map(|pid| (name(pid).trim().to_owned(), pid));
+            LockError::HeldByOther { root: root.to_owned(), program }
+        }
+    }
+}
+
+/// Asks `/proc/locks` (proc_locks(5)) for the process that locked a file.
+fn by_kernel(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let fields = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut holders = fields.filter(|fields| {
+        fields.get(1) == Some(&"FLOCK") && fields.get(5).and_then(|id| id.rsplit(':').next()) == Some(&*inode)
+    });
+    // 0 stands for a process of another PID namespace.
+    holders.find_map(|fields| fields.get(4)?.parse().ok().filter(|pid| *pid > 0))
+}
+
+fn words(program: &Option<(String, u32)>) -> String {
+    match program {
+        Some((name, pid)) => format!("{name} (process {pid})"),
+        None => "another process".to_owned(),
     }
 }
 

@@ -88,9 +88,9 @@ impl LockedSession {
         let mut report = Report {
             source: desired.source.clone(),
             complete: plan.complete(),
+            problems: plan.problems().collect(),
             plan,
             outcomes: BTreeMap::new(),
-            problems: Vec::new(),
         };
         let earlier = self.ledger.source()?;
         // What differs from manifests that did not change came from outside: that is history even if it is repaired.
@@ -204,11 +204,14 @@ impl Pass {
         for (key, action) in &self.actions {
             match action {
                 // A container that cannot be made yet is wanted all the same: `drift` must know of it.
-                Action::Hold(Why::Conflict { .. })
+                Action::Hold(Why::Conflict { .. } | Why::Unreadable { .. })
                     if key.kind != Kind::Container || self.last_applied.contains(key) => {}
                 // Repaired to what it was: the ledger knows it, and nothing that it does not know is made.
                 Action::Update(_) if self.is_as_applied(key) => {}
-                Action::Create | Action::Update(_) | Action::Replace(_) | Action::Hold(Why::Conflict { .. }) => {
+                Action::Create
+                | Action::Update(_)
+                | Action::Replace(_)
+                | Action::Hold(Why::Conflict { .. } | Why::Unreadable { .. }) => {
                     intents.begun.extend(self.stated(key));
                 }
                 // In sync already; the ledger follows a manifest that changed without the host having to.

@@ -1,12 +1,13 @@
 //! Looking at the host: every kind once, side by side, brought together as one [`Observed`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use evenkeel_plan::{Desired, Firewall, Key, Kind, Name, Observed, ObservedContainer, Override, PublishedPort, Sight};
 use evenkeel_schema::{ContainerSpec, NetworkMode, Object, Policy, PortMapping};
 use futures_util::StreamExt;
 use futures_util::stream;
+use ipnet::IpNet;
 
 use crate::container::{ContainerError, Containers, RuntimeProgram};
 use crate::image::{ImageError, Store};
@@ -172,10 +173,16 @@ async fn taken_ports(
     let is_absent = |name: &Name| !matches!(containers.get(name), Some(Sight::Found { .. } | Sight::Unreadable(_)));
     let absent = desired.containers.iter().filter(|(name, _)| is_absent(name));
     let published = |(name, object): (&Name, &Object<ContainerSpec>)| {
-        let ports = object.spec.ports.iter();
-        let target = |port: &PortMapping| port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let name = name.clone();
-        ports.map(move |port| PublishedPort { container: name.clone(), port: *port, target: target(port) }).collect()
+        let families = families(&object.spec, desired);
+        let targets = |port: &PortMapping| match port.host_ip {
+            Some(ip) => vec![ip],
+            None => families.clone(),
+        };
+        let publish = |port: &PortMapping| {
+            let (container, port) = (name.clone(), *port);
+            targets(&port).into_iter().map(move |target| PublishedPort { container: container.clone(), port, target })
+        };
+        object.spec.ports.iter().flat_map(publish).collect()
     };
     let ports: BTreeSet<PublishedPort> = absent.flat_map(|one| -> Vec<PublishedPort> { published(one) }).collect();
     if ports.is_empty() {
@@ -193,6 +200,16 @@ async fn taken_ports(
         (conflict.container, format!("host port {port}/{protocol} is taken by {holder}, which listens on {listener}"))
     };
     conflicts.into_iter().map(words).collect()
+}
+
+/// Gives an address of each family in which the ports of a container are published: those of its bridge networks.
+fn families(spec: &ContainerSpec, desired: &Desired) -> Vec<IpAddr> {
+    let networks = spec.networks.iter().filter_map(|attachment| desired.networks.get(&attachment.name));
+    let subnets: Vec<IpNet> =
+        networks.flat_map(|object| object.spec.subnets.iter().map(|subnet| subnet.subnet)).collect();
+    let both = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let has = |ip: &IpAddr| subnets.iter().any(|net| net.addr().is_ipv4() == ip.is_ipv4());
+    both.into_iter().filter(has).collect()
 }
 
 /// Lists the names of a kind that are desired or in the ledger.

@@ -32,6 +32,11 @@ pub(crate) trait Resource {
 
     fn policy(&self) -> Policy;
 
+    /// Names what would be in the way if it were there and not ours.
+    fn place(&self) -> String {
+        self.key().to_string()
+    }
+
     /// Lists what must be there before the object can be.
     fn needs(&self) -> BTreeSet<Key>;
 
@@ -40,6 +45,11 @@ pub(crate) trait Resource {
 
     /// Lists what differs, field by field.
     fn drift(&self, observed: &Self::Observed) -> Vec<Drift>;
+
+    /// Says why a repair of these differences would fail.
+    fn stuck(&self, _drifts: &[Drift]) -> Option<String> {
+        None
+    }
 
     /// Says why it is not in sync although nothing is to be repaired.
     fn unsettled(&self, observed: &Self::Observed) -> Option<Why>;
@@ -56,7 +66,6 @@ pub(crate) fn decide<R: Resource>(
     missing_need: impl FnOnce(&BTreeSet<Key>) -> Option<String>,
     options: &Options,
 ) -> Action {
-    let key = resource.key();
     let policy = resource.policy();
     if let Some(message) = held {
         return Action::Hold(Why::Source { message: message.to_owned() });
@@ -67,8 +76,9 @@ pub(crate) fn decide<R: Resource>(
         Sight::Found { observed, owned } => (Some(observed), *owned),
     };
     if !owned && !policy.adopt {
+        let place = resource.place();
         let message =
-            format!("{key} is there already and evenkeel did not make it; `policy.adopt: true` takes it over");
+            format!("{place} is there already and evenkeel did not make it; `policy.adopt: true` takes it over");
         return Action::Hold(Why::NotOurs { message });
     }
     if let Some(why) = resource.obstacle(observed) {
@@ -100,6 +110,9 @@ pub(crate) fn decide<R: Resource>(
     if remedy > Remedy::Live
         && let Some(message) = missing_need(&resource.needs())
     {
+        return conflict(message);
+    }
+    if let Some(message) = resource.stuck(&drifts) {
         return conflict(message);
     }
     match remedy {

@@ -48,6 +48,7 @@ pub fn plan(desired: &Desired, observed: &Observed, options: &Options) -> Plan {
     let world = world::World::decide(desired, observed, options);
     Plan {
         steps: order::steps(&world),
+        firewall_unseen: world.firewall_unseen(),
         endpoints: world.addressing.endpoints,
         firewall_differs: world.filter.differs,
         firewall: world.filter.firewall,

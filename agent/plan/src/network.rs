@@ -68,13 +68,26 @@ impl Network<'_> {
 
     /// Finds a route of the host that a subnet of a network that is still to be made would cut into.
     fn route_overlap(&self) -> Option<String> {
+        self.route_that(|subnet, route| subnet.contains(route) || route.contains(subnet))
+    }
+
+    /// Finds a route of the host that takes packets away from a bridge that is there. A wider one does not: the kernel
+    /// follows the longest prefix.
+    fn route_over_it(&self) -> Option<String> {
+        match self.spec().driver {
+            Driver::Bridge => self.route_that(|subnet, route| subnet.contains(route)),
+            Driver::Macvlan => None,
+        }
+    }
+
+    fn route_that(&self, collides: impl Fn(&IpNet, &IpNet) -> bool) -> Option<String> {
         let parent = self.spec().parent.as_ref().map(ToString::to_string);
         for (route, link) in &self.observed.host_routes {
             // A default route overlaps everything, and a macvlan network lies in its parent's own subnet by design.
             if route.prefix_len() == 0 || parent.as_ref() == Some(link) {
                 continue;
             }
-            let cuts = |subnet: &IpNet| subnet.contains(route) || route.contains(subnet);
+            let cuts = |subnet: &IpNet| collides(subnet, route);
             if let Some(subnet) = self.spec().subnets.iter().map(|subnet| &subnet.subnet).find(|subnet| cuts(subnet)) {
                 return Some(format!("subnet {subnet} overlaps the host's route {route} dev {link}"));
             }
@@ -163,6 +176,10 @@ impl Resource for Network<'_> {
         self.object.policy
     }
 
+    fn place(&self) -> String {
+        self.link_name().map_or_else(|| self.key().to_string(), |link| format!("link {link}"))
+    }
+
     fn needs(&self) -> BTreeSet<Key> {
         BTreeSet::new()
     }
@@ -174,7 +191,9 @@ impl Resource for Network<'_> {
         if let Some(name) = name.filter(foreign)
             && !self.policy().adopt
         {
-            let message = format!("link {name} is there already and evenkeel did not make it");
+            let message = format!(
+                "link {name} is there already and evenkeel did not make it; `policy.adopt: true` takes it over"
+            );
             return Some(Why::NotOurs { message });
         }
         let Some(observed) = observed else {
@@ -200,6 +219,9 @@ impl Resource for Network<'_> {
     }
 
     fn unsettled(&self, _: &ObservedNetwork) -> Option<Why> {
+        if let Some(message) = self.route_over_it() {
+            return Some(Why::Conflict { message });
+        }
         let message = self.filter_unreadable?;
         Some(Why::Unreadable { message: format!("the firewall table: {message}") })
     }

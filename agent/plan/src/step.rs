@@ -96,6 +96,9 @@ pub struct Plan {
     pub firewall: Firewall,
     /// Whether the kernel's table differs from it.
     pub firewall_differs: bool,
+    /// Why the kernel's table could not be read, where it is needed and no step says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall_unseen: Option<String>,
     /// Every desired container's hosts file beyond loopback.
     pub hosts: Hosts,
 }
@@ -109,7 +112,13 @@ impl Plan {
 
     /// Tells whether every object could be looked at.
     pub fn complete(&self) -> bool {
-        !self.steps.iter().any(|step| matches!(step.action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. })))
+        let unseen = |step: &Step| matches!(step.action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. }));
+        self.firewall_unseen.is_none() && !self.steps.iter().any(unseen)
+    }
+
+    /// Says what of the host as a whole could not be looked at.
+    pub fn problems(&self) -> impl Iterator<Item = String> + use<> {
+        self.firewall_unseen.as_ref().map(|message| format!("firewall: {message}")).into_iter()
     }
 
     /// Tells whether there is anything that `apply` would do.

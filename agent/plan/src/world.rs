@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::{ContainerSpec, Kind, Name, NetworkMode, implicit_image_name};
+use evenkeel_schema::{ContainerSpec, Driver, Kind, Name, NetworkMode, implicit_image_name};
 
 use crate::addressing::Addressing;
 use crate::container::{Container, foundations};
@@ -112,13 +112,37 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Says why the firewall table could not be read, where something needs it and no object's own hold says so.
+    pub(crate) fn firewall_unseen(&self) -> Option<String> {
+        let message = self.filter.unreadable.as_ref().filter(|_| !self.filter.firewall.is_empty())?;
+        let tells = |(key, action): (&Key, &Action)| {
+            matches!(action, Action::Hold(Why::Unreadable { .. })) && self.filter.unreadable_for(key).is_some()
+        };
+        (!self.actions.iter().any(tells)).then(|| message.clone())
+    }
+
     /// Says which of the needs is not there and will not be, and why.
     fn missing(&self, needs: &BTreeSet<Key>) -> Option<String> {
         needs.iter().find_map(|key| match self.actions.get(key) {
-            None => Some(format!("{key} is stated in no manifest")),
+            None => Some(format!("it needs {key}, which no manifest states or which could never be made")),
             Some(Action::Hold(Why::Stopped { since })) => Some(format!("{key} was stopped by hand at {since}")),
-            Some(Action::Hold(why)) if !self.exists(key) => Some(format!("{key} is not there: {}", reason(why))),
+            Some(Action::Hold(why)) if !self.exists(key) => Some(format!("it needs {key}: {}", reason(why))),
             Some(_) => None,
+        })
+    }
+
+    /// Says which macvlan network of a container has lost its parent: its interfaces there cannot be repaired before.
+    pub(crate) fn parentless(&self, spec: &ContainerSpec) -> Option<String> {
+        let networks = spec.networks.iter().map(|attachment| &attachment.name);
+        let mut macvlan = networks.filter(|name| {
+            self.desired.networks.get(*name).is_some_and(|object| object.spec.driver == Driver::Macvlan)
+        });
+        macvlan.find_map(|name| {
+            let key = Key::new(Kind::Network, name.clone());
+            match self.actions.get(&key) {
+                Some(Action::Hold(Why::Conflict { message })) => Some(format!("it needs {key}: {message}")),
+                _ => None,
+            }
         })
     }
 

@@ -191,6 +191,8 @@ pub enum Request {
     Kill {
         signal: i32,
     },
+    /// Say how the container is, and write the status file again.
+    Status,
     /// Read the configuration again.
     Reload,
     /// Stop the container, remove it from the runtime, and end.

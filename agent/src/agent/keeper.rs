@@ -128,7 +128,10 @@ impl Keeper {
         if reload || self.intent.is_none() {
             self.read(allow_empty).await;
         }
-        let intent = self.intent.clone()?;
+        let Some(intent) = self.intent.clone() else {
+            self.pace.after_look(true, Instant::now());
+            return None;
+        };
         // A person asks: what failed may go well.
         if asked.is_some() {
             self.pace.start_over();
@@ -151,6 +154,7 @@ impl Keeper {
                 report.problems.splice(0..0, intent.errors());
                 self.pace.after(&report.outcomes, Instant::now());
                 self.pace.after_firewall(report.plan.firewall_differs);
+                self.pace.after_look(waits_in_silence(&report), Instant::now());
                 self.note(&report, &manner.resting, started.elapsed());
                 // Images, many containers: what they took is needed again after days, if ever.
                 if report.plan.steps.iter().any(|step| step.action == Action::Create) {
@@ -159,6 +163,7 @@ impl Keeper {
                 Some(report)
             }
             Err(error) => {
+                self.pace.after_look(true, Instant::now());
                 self.say(format!("the pass failed: {}", error_chain(&error)));
                 None
             }
@@ -238,6 +243,12 @@ impl Keeper {
             tracing::warn!("{line}");
         }
     }
+}
+
+/// Tells whether something stands in the way of which no event tells when it is over.
+fn waits_in_silence(report: &Report) -> bool {
+    let silent = |action: &Action| matches!(action, Action::Hold(Why::Unreadable { .. } | Why::Conflict { .. }));
+    report.plan.firewall_unseen.is_some() || report.plan.steps.iter().any(|step| silent(&step.action))
 }
 
 /// Says what was done and why.

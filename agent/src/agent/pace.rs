@@ -14,6 +14,8 @@ const FREE: u32 = 3;
 const FIRST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 const LONGEST_GATE: Duration = Duration::from_secs(2);
+/// The longest time between two looks at what no event tells of.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// What is known of the objects that needed work in the last pass.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub(super) struct Pace {
     tries: BTreeMap<Key, Try>,
     /// Passes in a row that replaced the firewall table.
     firewall: u32,
+    /// Looks in a row that left something of which no event tells when it is over, and the time of the next.
+    again: Option<(u32, Instant)>,
 }
 
 #[derive(Debug)]
@@ -50,6 +54,18 @@ impl Pace {
         self.firewall = if replaced { self.firewall.saturating_add(1) } else { 0 };
     }
 
+    /// Takes note of whether something stands in the way of which no event tells when it is over: a port that a program has,
+    /// something that could not be looked at, a ledger that could not be written.
+    pub(super) fn after_look(&mut self, silent: bool, now: Instant) {
+        let count = self.again.map_or(0, |(count, _)| count).saturating_add(1);
+        let wait = FIRST_REST.saturating_mul(1 << count.min(8)).min(LONGEST_LOOK);
+        self.again = silent.then(|| match self.again {
+            // Looked at for another reason meanwhile.
+            Some((count, at)) if at > now => (count, at),
+            _ => (count, now + wait),
+        });
+    }
+
     /// Gives the time before which a kernel event is not followed. The firewall is one table and cannot rest by itself: where
     /// somebody else undoes it again and again, all events wait, but never long.
     pub(super) fn gate(&self, now: Instant) -> Instant {
@@ -69,9 +85,11 @@ impl Pace {
         resting.map(|(key, one)| (key.clone(), one.outcome.clone())).collect()
     }
 
-    /// Gives the time at which the first of them may be tried again.
+    /// Gives the time at which the first of them may be tried again, or at which to look again.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        self.tries.values().map(|one| one.not_before).filter(|at| *at > now).min()
+        let tries = self.tries.values().map(|one| one.not_before).filter(|at| *at > now);
+        // A look that is due is due until it was made.
+        tries.chain(self.again.map(|(_, at)| at)).min()
     }
 
     /// Lets everything be tried at once: the manifests changed, or a person asks.

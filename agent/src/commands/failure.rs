@@ -2,13 +2,23 @@
 //!
 //! Libraries say what failed; only here is it known what a person at a terminal can do, so only here are hints.
 
-use std::io::ErrorKind;
+use nix::errno::Errno;
+use rusqlite::ErrorCode;
 
+use crate::agent::AgentError;
 use crate::agent::control::ControlError;
 use crate::ledger::LedgerError;
 use crate::lock::LockError;
 use crate::report::Style;
+use crate::session::SessionError;
 use crate::settings::SettingsError;
+
+pub(super) const NEEDS_ROOT: &str = "evenkeel needs root: try again with sudo";
+/// What can be done where no thread or process can be started (EAGAIN of clone(2)).
+pub(super) const TOO_MANY_PROCESSES: &str =
+    "no more processes can be started: raise their number (`ulimit -u`, `TasksMax=` of a unit, `pids.max` of a cgroup)";
+const NO_SPACE: &str = "make room on that file system and run it again; what runs goes on meanwhile";
+const READ_ONLY: &str = "mount that file system for writing, or choose another directory with --root and --run";
 
 /// An error on its way to the terminal.
 #[derive(Debug)]
@@ -56,12 +66,21 @@ impl Failure {
 
 /// Says what can be done about a known error.
 fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    // Both stand in for what they carry, which is therefore no cause of theirs.
+    if let Some(AgentError::Session(error)) = error.downcast_ref() {
+        return hint(error);
+    }
+    match error.downcast_ref::<SessionError>() {
+        Some(SessionError::Lock(error)) => return hint(error),
+        Some(SessionError::Ledger(error)) => return hint(error),
+        Some(SessionError::Observe(_)) | None => {}
+    }
     if let Some(error) = error.downcast_ref::<LockError>() {
         return match error {
             LockError::Held { holder, .. } if holder.verb == "run" => Some(
                 "the agent keeps this root; `evenkeel apply` asks it, `evenkeel status` shows what it does".to_owned(),
             ),
-            LockError::Held { .. } | LockError::HeldByUnknown { .. } => {
+            LockError::Held { .. } | LockError::HeldByOther { .. } => {
                 Some("wait until it is done, or choose another root with --root and --run".to_owned())
             }
             LockError::Directory { .. } | LockError::File { .. } => None,
@@ -75,7 +94,17 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
                     .to_owned(),
             ),
             LedgerError::NotALedger { .. } => Some("choose another directory with --root".to_owned()),
-            _ => None,
+            LedgerError::Name { .. } | LedgerError::Value { .. } | LedgerError::Object { .. } => {
+                Some("nothing was changed; restore the file from a backup".to_owned())
+            }
+            LedgerError::Open { source, .. } | LedgerError::Read { source, .. } | LedgerError::Write { source, .. } => {
+                match source.sqlite_error_code() {
+                    Some(ErrorCode::DiskFull) => Some(NO_SPACE.to_owned()),
+                    Some(ErrorCode::ReadOnly) => Some(READ_ONLY.to_owned()),
+                    _ => None,
+                }
+            }
+            LedgerError::Access { .. } | LedgerError::Directory { .. } | LedgerError::Encode { .. } => None,
         };
     }
     if let Some(SettingsError::NoRuntime { .. }) = error.downcast_ref() {
@@ -85,6 +114,13 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         return Some("is the agent running? `evenkeel status` tells".to_owned());
     }
     let io = error.downcast_ref::<std::io::Error>()?;
-    let denied = io.kind() == ErrorKind::PermissionDenied;
-    (denied && !nix::unistd::geteuid().is_root()).then(|| "evenkeel needs root: try again with sudo".to_owned())
+    let hint = match io.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EACCES | Errno::EPERM) if !nix::unistd::geteuid().is_root() => NEEDS_ROOT,
+        Some(Errno::EMFILE | Errno::ENFILE) => "raise the number of open files (`ulimit -n`, `LimitNOFILE=` of a unit)",
+        Some(Errno::EAGAIN) => TOO_MANY_PROCESSES,
+        Some(Errno::ENOSPC | Errno::EDQUOT) => NO_SPACE,
+        Some(Errno::EROFS) => READ_ONLY,
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }

@@ -80,6 +80,15 @@ pub enum Verb {
 }
 
 impl Verb {
+    fn changes_the_host(&self) -> bool {
+        match self {
+            Verb::Apply(arguments) => !arguments.dry_run,
+            Verb::Run(_) | Verb::Exec(_) | Verb::Stop(_) | Verb::Start(_) => true,
+            Verb::Validate(_) | Verb::Plan(_) | Verb::Diff(_) | Verb::Drift(_) => false,
+            Verb::Status(_) | Verb::Ps(_) | Verb::Logs(_) | Verb::Inspect(_) => false,
+        }
+    }
+
     /// Gives the exit code of a failure that names none of its own.
     fn failure_code(&self) -> u8 {
         match self {
@@ -93,22 +102,27 @@ impl Verb {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(report_bug));
+    std::panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
     let color = cli.global.color;
     start_log(&cli);
-    let code = match dispatch(&cli) {
-        Ok(code) => code,
-        Err(failure) => {
+    let code = match std::panic::catch_unwind(|| dispatch(&cli)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => {
             eprint!("{}", failure.render(Style::new(color.decide(&std::io::stderr()))));
             cli.verb.failure_code()
         }
+        // The hook has told it.
+        Err(_) => cli.verb.failure_code(),
     };
     ExitCode::from(code)
 }
 
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     let settings = Settings::decide(&cli.global)?;
+    if cli.verb.changes_the_host() && !nix::unistd::geteuid().is_root() {
+        return Err(Failure::new("links, mounts and cgroups can be changed by root only", failure::NEEDS_ROOT));
+    }
     // Neither needs a runtime, and `exec` becomes another program: one thread only.
     match &cli.verb {
         Verb::Validate(arguments) => return validate::run(arguments, &settings),
@@ -158,11 +172,17 @@ fn start_log(cli: &Cli) {
     if journal { log.without_time().init() } else { log.init() }
 }
 
-/// Says that a panic is a bug of ours, in place of a backtrace that helps nobody at a terminal.
-fn report_bug(panic: &std::panic::PanicHookInfo<'_>) {
+/// Says that a panic is a bug of ours, in place of a backtrace that helps nobody at a terminal. One is none: the runtime of
+/// tasks has no other way to say that the kernel gives it no thread.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let payload = panic.payload();
     let message = payload.downcast_ref::<&str>().copied();
     let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    if message.starts_with("OS can't spawn worker thread") {
+        let text = format!("error: {message}\nhint: {}\n", failure::TOO_MANY_PROCESSES);
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+        return;
+    }
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     // Not eprintln: it panics where the standard error is closed.
     let text = format!(

@@ -38,7 +38,7 @@ pub async fn run(arguments: &StartArgs, settings: &Settings) -> Result<u8, Failu
     let failed = match RootLock::acquire(&settings.paths, "start") {
         Ok(lock) => make(&names, lock, settings).await?,
         // The agent, or an apply: what it does includes everything beside the process itself.
-        Err(LockError::Held { .. } | LockError::HeldByUnknown { .. }) => start(&names, settings).await?,
+        Err(LockError::Held { .. } | LockError::HeldByOther { .. }) => start(&names, settings).await?,
         Err(error) => return Err(error.into()),
     };
     for name in names.iter().filter(|name| !failed.contains_key(*name)) {

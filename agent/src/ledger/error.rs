@@ -9,6 +9,9 @@ use evenkeel_schema::NameError;
 pub enum LedgerError {
     #[error("cannot open the ledger {}", path.display())]
     Open { path: PathBuf, source: rusqlite::Error },
+    /// The file itself cannot be opened, whatever is in it.
+    #[error("cannot open the ledger {}", path.display())]
+    Access { path: PathBuf, source: std::io::Error },
     #[error("cannot create the state directory {}", path.display())]
     Directory { path: PathBuf, source: std::io::Error },
     /// The file is damaged, or it is no SQLite file at all.

@@ -1,8 +1,9 @@
 //! The file itself: opening, versions, transactions.
 
 use std::fmt;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,7 +79,8 @@ impl Ledger {
         // Searchable by others, readable by none: bind mounts below it are reached by path from containers' users.
         let made = DirBuilder::new().recursive(true).mode(0o711).create(paths.root());
         made.map_err(|source| LedgerError::Directory { path: paths.root().to_owned(), source })?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        make_private(&path).map_err(|source| LedgerError::Access { path: path.clone(), source })?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = connect(&path, flags)?;
         fail_point!("ledger.opened");
         identify(&path, &connection)?;
@@ -95,8 +97,10 @@ impl Ledger {
         match path.try_exists() {
             Ok(true) => {}
             Ok(false) => return Ok(None),
-            Err(source) => return Err(LedgerError::Directory { path, source }),
+            Err(source) => return Err(LedgerError::Access { path, source }),
         }
+        // SQLite has one error for every reason.
+        File::open(&path).map_err(|source| LedgerError::Access { path: path.clone(), source })?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = connect(&path, flags)?;
         // A file without a schema is one whose first opening was cut short: nothing was applied with it.
@@ -166,8 +170,25 @@ fn commit<T>(
     Ok(value)
 }
 
+/// Makes the file where there is none, for root's eyes only: manifests may hold secrets. SQLite's other files take after it.
+fn make_private(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match fs::set_permissions(name, Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, LedgerError> {
-    let failed = |source| LedgerError::Open { path: path.to_owned(), source };
+    let failed = |source| opening(path, source);
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     Ok(connection)
@@ -175,7 +196,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, LedgerError> {
 
 /// Gives the file's version, 0 for a new file, after making sure that it is a ledger of a version that is known.
 fn identify(path: &Path, connection: &Connection) -> Result<i64, LedgerError> {
-    let failed = |source| damage(path, &source).unwrap_or_else(|| LedgerError::Open { path: path.to_owned(), source });
+    let failed = |source| damage(path, &source).unwrap_or_else(|| opening(path, source));
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed);
     let found = number("PRAGMA user_version")?;
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
@@ -201,7 +222,7 @@ fn write_ahead(path: &Path, connection: &Connection) -> Result<(), LedgerError> 
             Err(source) if is_busy(&source) && started.elapsed() < BUSY_TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            Err(source) => return Err(LedgerError::Open { path: path.to_owned(), source }),
+            Err(source) => return Err(damage(path, &source).unwrap_or_else(|| opening(path, source))),
         }
     }
     let set = connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
@@ -214,9 +235,7 @@ fn check(path: &Path, connection: &Connection) -> Result<(), LedgerError> {
     match verdict {
         Ok(verdict) if verdict == "ok" => Ok(()),
         Ok(verdict) => Err(LedgerError::Corrupt { path: path.to_owned(), damage: verdict }),
-        Err(source) => {
-            Err(damage(path, &source).unwrap_or_else(|| LedgerError::Open { path: path.to_owned(), source }))
-        }
+        Err(source) => Err(damage(path, &source).unwrap_or_else(|| opening(path, source))),
     }
 }
 
@@ -238,6 +257,19 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<(), LedgerError> 
     };
     run()
         .map_err(|source| damage(path, &source).unwrap_or_else(|| LedgerError::Write { path: path.to_owned(), source }))
+}
+
+/// Says why the file cannot be opened. SQLite keeps the kernel's word to itself, so that what it needs is tried once more.
+fn opening(path: &Path, source: rusqlite::Error) -> LedgerError {
+    let path = path.to_owned();
+    if source.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
+        // The file itself, its log and its index.
+        let needed: io::Result<Vec<File>> = (0..4).map(|_| File::open(&path)).collect();
+        if let Err(source) = needed {
+            return LedgerError::Access { path, source };
+        }
+    }
+    LedgerError::Open { path, source }
 }
 
 /// Tells damage of the file from every other failure.

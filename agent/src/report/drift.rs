@@ -126,7 +126,8 @@ fn part(key: &Key, drift: &Drift) -> Seen {
 
 impl DriftReport {
     /// Tells a plan as differences, each with its time where `records` know it.
-    pub fn new(desired: &Desired, plan: &Plan, records: &[DriftRecord], problems: Vec<String>) -> Self {
+    pub fn new(desired: &Desired, plan: &Plan, records: &[DriftRecord], mut problems: Vec<String>) -> Self {
+        problems.extend(plan.problems());
         let since = |seen: &Seen| records.iter().find(|record| record.seen == *seen).map(|record| record.since.clone());
         let mut counts = Counts { objects: plan.steps.len(), ..Counts::default() };
         let mut objects = Vec::new();

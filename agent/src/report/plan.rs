@@ -48,7 +48,8 @@ pub fn action_word(action: &Action) -> &'static str {
 }
 
 impl PlanReport {
-    pub fn new(source: &Source, plan: Plan, problems: Vec<String>) -> Self {
+    pub fn new(source: &Source, plan: Plan, mut problems: Vec<String>) -> Self {
+        problems.extend(plan.problems());
         let mut counts = StepCounts::default();
         for step in &plan.steps {
             *match step.action {

@@ -85,8 +85,7 @@ impl Containers {
 
     /// Tells whether the container's shim lives.
     pub(super) fn shim_is_alive(&self, name: &evenkeel_schema::Name) -> Result<bool, ContainerError> {
-        let status =
-            shim::read_status(&self.0.paths.status(name)).map_err(|failure| ContainerError::of(name, failure))?;
+        let status = self.0.status(name).map_err(|failure| ContainerError::of(name, failure))?;
         Ok(status.is_some_and(|status| shim::is_alive(&status)))
     }
 }

@@ -63,11 +63,18 @@ impl Shared {
         };
         std::thread::scope(|scope| {
             // Threads of their own: a look enters the namespaces of what it looks at, and none comes back from there.
-            let threads: Vec<_> = names.chunks(share).map(|names| (names, scope.spawn(|| look(names)))).collect();
+            let look = &look;
+            let begin = |names| std::thread::Builder::new().spawn_scoped(scope, move || look(names));
+            let threads: Vec<_> = names.chunks(share).map(|names| (names, begin(names))).collect();
             let mut seen = BTreeMap::new();
             for (names, thread) in threads {
-                let broken_off = |name: &&Name| ((*name).clone(), Sight::Unreadable("the look broke off".to_owned()));
-                seen.extend(thread.join().unwrap_or_else(|_| names.iter().map(broken_off).collect()));
+                let unseen = |why: &str| -> Vec<(Name, Sight<ObservedContainer>)> {
+                    names.iter().map(|name| ((*name).clone(), Sight::Unreadable(why.to_owned()))).collect()
+                };
+                seen.extend(match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|_| unseen("the look broke off")),
+                    Err(error) => unseen(&format!("no thread could be started to look at it: {error}")),
+                });
             }
             seen
         })
@@ -134,9 +141,9 @@ impl Shared {
 
     /// Reads the status; where the process that it names is gone and the shim lives, the shim is about to say so.
     fn settled_status(&self, name: &Name) -> Result<Option<Status>, Failure> {
-        let path = self.paths.status(name);
+        let (path, socket) = (self.paths.status(name), self.socket(name));
         for _ in 0..20 {
-            let status = shim::read_status(&path)?;
+            let status = shim::status(&path, &socket)?;
             let stale = status.as_ref().is_some_and(|status| match status.phase {
                 Phase::Running { pid, start_time: started, .. } => {
                     start_time(pid) != Some(started) && shim::is_alive(status)
@@ -148,7 +155,7 @@ impl Shared {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(shim::read_status(&path)?)
+        Ok(shim::status(&path, &socket)?)
     }
 }
 

@@ -73,7 +73,7 @@ impl Shared {
 
     /// Ends a shim that is still there, before the container's processes: it would start them again.
     fn end_shim(&self, name: &Name) -> Result<(), Failure> {
-        let Some(status) = shim::read_status(&self.paths.status(name)).unwrap_or(None) else { return Ok(()) };
+        let Some(status) = self.status(name).unwrap_or(None) else { return self.end_stray(name) };
         let (pid, started) = (status.shim_pid, status.shim_start_time);
         // After a Shutdown it is about to go.
         if gone(pid, started, Duration::from_millis(500)) {

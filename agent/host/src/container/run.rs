@@ -7,8 +7,10 @@ use evenkeel_schema::Name;
 use evenkeel_shim::fail_point;
 use evenkeel_shim::{Config, Phase, Reply, Request, Status};
 
+use super::cgroup::Cgroup;
 use super::error::Failure;
 use super::process::{signal_process, start_time};
+use super::shim::ShimError;
 use super::{ContainerError, Containers, Shared, shim};
 
 /// How long a killed process may take to be gone.
@@ -20,7 +22,13 @@ impl Containers {
         match self.shim_is_alive(name)? {
             // What it is to start may have changed since it read its configuration.
             true => self.ask(name, &Request::Reload).await.map(drop)?,
-            false => self.spawn_shim(name).await?,
+            false => {
+                self.blocking(name, |shared, name| {
+                    shared.end_stray(name).map_err(|failure| ContainerError::of(name, failure))
+                })
+                .await?;
+                self.spawn_shim(name).await?;
+            }
         }
         fail_point!("container.shim.ready");
         let reply = self.ask(name, &Request::Start).await?;
@@ -99,8 +107,7 @@ impl Containers {
     }
 
     fn status_of(&self, name: &Name, reply: Reply) -> Result<Status, ContainerError> {
-        let read =
-            || shim::read_status(&self.0.paths.status(name)).map_err(|failure| ContainerError::of(name, failure));
+        let read = || self.0.status(name).map_err(|failure| ContainerError::of(name, failure));
         match reply.status {
             Some(status) => Ok(status),
             None => read()?.ok_or_else(|| ContainerError::of(name, Failure::NotRunning)),
@@ -111,13 +118,44 @@ impl Containers {
 impl Shared {
     /// Finds the first process of a container, where it runs, by its shim's last word.
     pub(super) fn running_process(&self, name: &Name) -> Result<Option<(u32, u64)>, Failure> {
-        let status = shim::read_status(&self.paths.status(name))?;
+        let status = self.status(name)?;
         Ok(match status.map(|status| status.phase) {
             Some(Phase::Running { pid, start_time: started, .. }) if start_time(pid) == Some(started) => {
                 Some((pid, started))
             }
             _ => None,
         })
+    }
+
+    /// Reads what the shim said last.
+    pub(super) fn status(&self, name: &Name) -> Result<Option<Status>, ShimError> {
+        shim::status(&self.paths.status(name), &self.socket(name))
+    }
+
+    /// Ends a shim and processes of the container that no file tells of any more, as where the run directory was wiped: another
+    /// shim would start a second one beside them.
+    pub(super) fn end_stray(&self, name: &Name) -> Result<(), Failure> {
+        if self.status(name)?.is_some() {
+            return Ok(());
+        }
+        let path = self.shim_config(name);
+        let Ok(text) = fs::read(&path) else { return Ok(()) };
+        let config: Config =
+            serde_json::from_slice(&text).map_err(|source| Failure::Json { path: path.clone(), source })?;
+        let has_processes = |(_, directory): &(String, std::path::PathBuf)| {
+            fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
+        };
+        if !config.cgroups.iter().any(has_processes) && !self.runtime_states(name).iter().any(|path| path.exists()) {
+            return Ok(());
+        }
+        if let Some((pid, started)) = shim::find(&path) {
+            let signal = libc::SIGKILL;
+            signal_process(pid, started, signal).map_err(|source| Failure::Signal { pid, signal, source })?;
+            if !gone(pid, started, PATIENCE) {
+                return Err(Failure::Lingers { pid });
+            }
+        }
+        Ok(Cgroup::of_host(&self.cgroup_path(name))?.kill_and_remove()?)
     }
 
     fn stop_orphan(&self, name: &Name, timeout: Option<Duration>) -> Result<(), Failure> {

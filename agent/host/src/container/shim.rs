@@ -3,8 +3,9 @@
 //! Holds nothing open: shims outlive the agent, and the next agent finds them by their files alone.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +21,8 @@ const PROGRAM: &str = "evenkeel-shim";
 const RUNTIME_TIME: Duration = Duration::from_secs(300);
 /// How long a shim may have its place without listening: while it starts and while it ends.
 const PLACE_TIME: Duration = Duration::from_secs(10);
+/// How long a shim may take to say how its container is.
+const STATUS_TIME: Duration = Duration::from_secs(2);
 /// What a stop may take whose timeout only the shim knows.
 const STOP_TIME: Duration = Duration::from_secs(3600);
 
@@ -108,7 +111,7 @@ fn spawn_once(program: &Path, config_path: &Path) -> Result<Spawned, ShimError> 
 pub async fn request(socket: &Path, request: &Request) -> Result<Reply, ShimError> {
     let after = RUNTIME_TIME
         + match request {
-            Request::Start | Request::Kill { .. } | Request::Reload => Duration::ZERO,
+            Request::Start | Request::Kill { .. } | Request::Status | Request::Reload => Duration::ZERO,
             Request::Stop { timeout_ms: Some(timeout) } => Duration::from_millis(*timeout),
             Request::Stop { timeout_ms: None } | Request::Restart | Request::Shutdown => STOP_TIME,
         };
@@ -176,6 +179,49 @@ pub fn read_status(path: &Path) -> Result<Option<Status>, ShimError> {
         Err(source) => return Err(ShimError::ReadStatus { path: path.to_owned(), source }),
     };
     serde_json::from_slice(&text).map(Some).map_err(|source| ShimError::ParseStatus { path: path.to_owned(), source })
+}
+
+/// As [`read_status`]; where the file is damaged, the shim is asked, which writes it anew. A damaged file that no shim stands
+/// behind tells nothing.
+pub fn status(path: &Path, socket: &Path) -> Result<Option<Status>, ShimError> {
+    match read_status(path) {
+        Err(damaged @ ShimError::ParseStatus { .. }) => match ask_status(socket) {
+            Ok(Some(status)) => Ok(Some(status)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
+            // Of a later release, perhaps, or busy.
+            Ok(None) | Err(_) => Err(damaged),
+        },
+        other => other,
+    }
+}
+
+fn ask_status(socket: &Path) -> io::Result<Option<Status>> {
+    let (_directory, short) = short_path(socket)?;
+    let mut stream = std::os::unix::net::UnixStream::connect(short)?;
+    stream.set_read_timeout(Some(STATUS_TIME))?;
+    let mut line = serde_json::to_vec(&Request::Status)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    line.clear();
+    std::io::BufRead::read_until(&mut std::io::BufReader::new(stream), b'\n', &mut line)?;
+    let reply: Reply = serde_json::from_slice(&line)?;
+    Ok(reply.status)
+}
+
+/// Finds a shim by its command line, for one whose files are gone: its process id and start time.
+pub fn find(config_path: &Path) -> Option<(u32, u64)> {
+    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_it = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        let program = words.next().map(|program| Path::new(std::ffi::OsStr::from_bytes(program)).ends_with(PROGRAM));
+        program == Some(true) && words.next() == Some(config_path.as_os_str().as_bytes())
+    };
+    let pid = pids.find(is_it)?;
+    Some((pid, process::start_time(pid)?))
 }
 
 /// Whether the shim that wrote a status still lives. Without one, the status only tells of the past.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use evenkeel_schema::{Name, PortMapping};
 
@@ -19,6 +20,10 @@ pub enum NetworkError {
     Link { deed: &'static str, link: String, source: io::Error },
     #[error("cannot {deed} address {address} of link {link}")]
     Address { deed: &'static str, address: String, link: String, source: io::Error },
+    #[error(
+        "cannot add address {address} of link {link}: IPv6 is switched off there (net.ipv6.conf.{link}.disable_ipv6)"
+    )]
+    NoIpv6 { address: String, link: String },
     #[error("cannot {deed} route to {destination} over link {link}")]
     Route { deed: &'static str, destination: String, link: String, source: io::Error },
     #[error("network {network} is macvlan and states no parent link")]
@@ -35,6 +40,8 @@ pub enum NetworkError {
     OtherKind { link: String, found: LinkKind, wanted: LinkKind },
     #[error("link {link} disappeared while it was worked on")]
     Vanished { link: String },
+    #[error("{} is a symbolic link or the host's own network namespace, which no container of evenkeel's has: remove it", path.display())]
+    ForeignNamespace { path: PathBuf },
     #[error("cannot {deed} the network namespace {}", path.display())]
     Namespace { deed: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot set {}", path.display())]
@@ -43,6 +50,10 @@ pub enum NetworkError {
     Announce { interface: String, source: io::Error },
     #[error("cannot run nft for table inet {table}")]
     Nft { table: String, source: io::Error },
+    #[error("there is no program `nft` along PATH, which table inet {table} needs: install nftables")]
+    NoNft { table: String },
+    #[error("nft did not {deed} table inet {table} within {} s", after.as_secs())]
+    NftHangs { table: String, deed: &'static str, after: Duration },
     #[error("nft does not {deed} table inet {table}: {said} ({status})")]
     NftRefused { table: String, deed: &'static str, said: String, status: ExitStatus },
     #[error("the listing of table inet {table} is not JSON")]

@@ -96,7 +96,13 @@ pub(super) async fn bring_addresses(
     }
     let added: BTreeSet<IpNet> = wanted.difference(&current).copied().collect();
     for net in &added {
-        netlink.add_address(link.index, *net).await.map_err(fail("add", net))?;
+        netlink.add_address(link.index, *net).await.map_err(|source| match net {
+            // The kernel's only reason for this error here.
+            IpNet::V6(_) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                NetworkError::NoIpv6 { address: net.to_string(), link: link.name.clone() }
+            }
+            _ => fail("add", net)(source),
+        })?;
         fail_point!("link.address.added");
     }
     Ok(Addresses { added, removed })

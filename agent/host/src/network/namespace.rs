@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::num::NonZero;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -43,13 +44,25 @@ pub(super) struct Directory(Mutex<()>);
 /// Opens a pinned namespace; `None` where there is none: no file, or one that nothing is mounted on.
 pub(super) fn open(path: &Path) -> Result<Option<File>, NetworkError> {
     let fail = |source| NetworkError::Namespace { deed: "open", path: path.to_owned(), source };
-    let file = match File::open(path) {
+    let file = match File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(NetworkError::ForeignNamespace { path: path.to_owned() });
+        }
         Err(error) => return Err(fail(error)),
     };
     let on = fstatfs(&file).map_err(|errno| fail(errno.into()))?;
-    Ok((on.filesystem_type().0 as i64 == NSFS_MAGIC).then_some(file))
+    if on.filesystem_type().0 as i64 != NSFS_MAGIC {
+        return Ok(None);
+    }
+    // Whatever is made in a container's namespace, and all that is removed with it, would be the host's.
+    let own = fs::metadata("/proc/self/ns/net").map_err(fail)?;
+    let found = file.metadata().map_err(fail)?;
+    if (found.dev(), found.ino()) == (own.dev(), own.ino()) {
+        return Err(NetworkError::ForeignNamespace { path: path.to_owned() });
+    }
+    Ok(Some(file))
 }
 
 /// An existing namespace with a connection to its rtnetlink.

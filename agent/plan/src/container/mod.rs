@@ -110,6 +110,11 @@ impl Resource for Container<'_> {
         drifts
     }
 
+    fn stuck(&self, drifts: &[Drift]) -> Option<String> {
+        let about_networks = drifts.iter().any(|drift| drift.field.starts_with("networks."));
+        about_networks.then(|| self.world.parentless(self.spec())).flatten()
+    }
+
     fn unsettled(&self, observed: &ObservedContainer) -> Option<Why> {
         if let Some(why) = run::unsettled(self.spec(), &observed.state, &self.command(observed)) {
             return Some(why);

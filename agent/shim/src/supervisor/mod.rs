@@ -47,6 +47,8 @@ pub struct Supervisor {
     output: Output,
     reaper: Reaper,
     status: Status,
+    /// The status file does not say so yet.
+    owes_status: bool,
     run: Option<Run>,
     backoff: Backoff,
     next_start: Option<Instant>,
@@ -128,6 +130,7 @@ impl Supervisor {
             server: Server::new(listener),
             reaper: Reaper::default(),
             status,
+            owes_status: false,
             run: None,
             backoff: Backoff::default(),
             next_start: None,
@@ -171,7 +174,8 @@ impl Supervisor {
         let stopping = run.and_then(|run| run.stopping.as_ref()).map(|stopping| stopping.deadline);
         let accounting = run.and_then(|run| run.accounting.as_ref().map(|_| run.started + DAEMONIZE_WINDOW));
         let probe = run.and_then(Run::probe_deadline);
-        let idle = (self.output.holds_buffers() || self.output.log.owes_a_note()).then(|| Instant::now() + IDLE);
+        let owes = self.owes_status || self.output.log.owes_a_note();
+        let idle = (owes || self.output.holds_buffers()).then(|| Instant::now() + IDLE);
         [self.next_start, stopping, accounting, probe, idle].into_iter().flatten().min()
     }
 
@@ -242,6 +246,9 @@ impl Supervisor {
     }
 
     fn be_idle(&mut self) {
+        if self.owes_status {
+            self.publish();
+        }
         if self.output.log.owes_a_note() {
             self.output.log.flush();
         }
@@ -258,8 +265,14 @@ impl Supervisor {
         self.publish();
     }
 
-    fn publish(&self) {
-        if let Err(error) = status::write(&self.config.status, &self.status) {
+    /// Writes the status file. Where it cannot be written (a full disk), it is tried until it can.
+    fn publish(&mut self) {
+        let owed = self.owes_status;
+        let written = status::write(&self.config.status, &self.status);
+        self.owes_status = written.is_err();
+        if let Err(error) = written
+            && !owed
+        {
             self.note(&error);
         }
     }

@@ -54,6 +54,10 @@ impl Supervisor {
                 };
                 self.reply(connection, error);
             }
+            Some(Request::Status) => {
+                self.publish();
+                self.reply(connection, None);
+            }
             Some(Request::Reload) => {
                 let error = self.reload().err();
                 self.reply(connection, error);

@@ -2,15 +2,25 @@
 
 use std::io::{self, Write};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use evenkeel_shim::fail_point;
 use tokio::io::AsyncWriteExt;
 
 use crate::network::NetworkError;
 
+/// How long nft may take: a listing of some thousand ports takes a second, and nobody must wait for a program that hangs.
+const LISTING: Duration = Duration::from_secs(15);
+const LOADING: Duration = Duration::from_secs(60);
+
 /// Loads a script in one transaction.
 pub(super) async fn load(script: Script) -> Result<(), NetworkError> {
-    let fail = |source| NetworkError::Nft { table: script.table.clone(), source };
+    let hangs = NetworkError::NftHangs { table: script.table.clone(), deed: "load", after: LOADING };
+    tokio::time::timeout(LOADING, load_patiently(script)).await.unwrap_or(Err(hangs))
+}
+
+async fn load_patiently(script: Script) -> Result<(), NetworkError> {
+    let fail = |source| not_run(&script.table, source);
     let mut command = tokio::process::Command::new("nft");
     command.args(["-f", "-"]).env("LC_ALL", "C").kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -40,7 +50,9 @@ pub(super) async fn list_text(table: &str) -> Result<Option<String>, NetworkErro
 async fn listed(table: &str, arguments: &[&str]) -> Result<Option<String>, NetworkError> {
     let mut command = tokio::process::Command::new("nft");
     command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.map_err(|source| NetworkError::Nft { table: table.to_owned(), source })?;
+    let hangs = |_| NetworkError::NftHangs { table: table.to_owned(), deed: "list", after: LISTING };
+    let output = tokio::time::timeout(LISTING, command.output()).await.map_err(hangs)?;
+    let output = output.map_err(|source| not_run(table, source))?;
     match output.status.success() {
         true => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
         false if String::from_utf8_lossy(&output.stderr).contains("No such file or directory") => Ok(None),
@@ -50,7 +62,7 @@ async fn listed(table: &str, arguments: &[&str]) -> Result<Option<String>, Netwo
 
 /// Loads a script and lists the table, in the namespace of the calling thread.
 pub(super) fn load_and_list_here(table: &str, script: &[u8]) -> Result<String, NetworkError> {
-    let fail = |source| NetworkError::Nft { table: table.to_owned(), source };
+    let fail = |source| not_run(table, source);
     let mut command = std::process::Command::new("nft");
     command.args(["-f", "-"]).env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(fail)?;
@@ -67,6 +79,14 @@ pub(super) fn load_and_list_here(table: &str, script: &[u8]) -> Result<String, N
         return Err(refused(table, "list", &output));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn not_run(table: &str, source: io::Error) -> NetworkError {
+    let table = table.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => NetworkError::NoNft { table },
+        _ => NetworkError::Nft { table, source },
+    }
 }
 
 fn refused(table: &str, deed: &'static str, output: &Output) -> NetworkError {

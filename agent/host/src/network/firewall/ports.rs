@@ -74,7 +74,9 @@ fn collides(listener: &Listener, port: &PortMapping, target: IpAddr) -> bool {
         IpAddr::V6(address) if address.is_unspecified() => true,
         address => address.is_ipv4() == target.is_ipv4(),
     };
-    let same_address = port.host_ip.is_none_or(|ip| listener.address.is_unspecified() || listener.address == ip);
+    let same_address = port
+        .host_ip
+        .is_none_or(|ip| ip.is_unspecified() || listener.address.is_unspecified() || listener.address == ip);
     listener.protocol == port.protocol && listener.port == port.host_port && same_family && same_address
 }
 
