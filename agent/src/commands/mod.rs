@@ -102,8 +102,9 @@ impl Verb {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
+    let code = cli.verb.failure_code();
+    std::panic::set_hook(Box::new(move |panic| report_panic(panic, code)));
     let color = cli.global.color;
     start_log(&cli);
     let code = match std::panic::catch_unwind(|| dispatch(&cli)) {
@@ -174,13 +175,17 @@ fn start_log(cli: &Cli) {
 
 /// Says that a panic is a bug of ours, in place of a backtrace that helps nobody at a terminal. One is none: the runtime of
 /// tasks has no other way to say that the kernel gives it no thread.
-fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>, code: u8) {
     let payload = panic.payload();
     let message = payload.downcast_ref::<&str>().copied();
     let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
     if message.starts_with("OS can't spawn worker thread") {
         let text = format!("error: {message}\nhint: {}\n", failure::TOO_MANY_PROCESSES);
         let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+        if tokio::runtime::Handle::try_current().is_err() {
+            // It is still being made; taken apart now, it would wait for ever for the threads that it has.
+            std::process::exit(code.into());
+        }
         return;
     }
     let place = panic.location().map(ToString::to_string).unwrap_or_default();

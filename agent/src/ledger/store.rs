@@ -262,14 +262,19 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<(), LedgerError> 
 /// Says why the file cannot be opened. SQLite keeps the kernel's word to itself, so that what it needs is tried once more.
 fn opening(path: &Path, source: rusqlite::Error) -> LedgerError {
     let path = path.to_owned();
-    if source.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
+    let found = match source.sqlite_error_code() {
         // The file itself, its log and its index.
-        let needed: io::Result<Vec<File>> = (0..4).map(|_| File::open(&path)).collect();
-        if let Err(source) = needed {
-            return LedgerError::Access { path, source };
+        Some(ErrorCode::CannotOpen) => (0..4).map(|_| File::open(&path)).collect::<io::Result<Vec<File>>>().err(),
+        Some(ErrorCode::SystemIoFailure) => {
+            let full = nix::sys::statvfs::statvfs(&path).is_ok_and(|disk| disk.blocks_available() == 0);
+            full.then(|| nix::errno::Errno::ENOSPC.into())
         }
+        _ => None,
+    };
+    match found {
+        Some(source) => LedgerError::Access { path, source },
+        None => LedgerError::Open { path, source },
     }
-    LedgerError::Open { path, source }
 }
 
 /// Tells damage of the file from every other failure.
