@@ -95,7 +95,8 @@ impl LockedSession {
         let earlier = self.ledger.source()?;
         // What differs from manifests that did not change came from outside: that is history even if it is repaired.
         if earlier.as_ref().is_some_and(|earlier| earlier.revision == desired.source.revision) {
-            self.record_drift(&report.plan, report::seen(&report.plan))?;
+            let seen = report::seen(&report.plan);
+            self.record_drift(&mut report, seen);
         }
         if earlier.as_ref() != Some(&desired.source) {
             self.ledger.set_source(&desired.source)?;
@@ -112,7 +113,7 @@ impl LockedSession {
             tracing::warn!("the image store is not cleared of garbage yet: {}", error_chain(&error));
         }
         let left = report::seen(&report.plan).into_iter().filter(|seen| !is_repaired(seen, &report)).collect();
-        self.record_drift(&report.plan, left)?;
+        self.record_drift(&mut report, left);
         fail_point!("pass.ended");
         Ok(report)
     }
@@ -130,10 +131,13 @@ impl LockedSession {
         report
     }
 
-    /// Records what differs, so that a later report can say since when.
-    fn record_drift(&self, plan: &Plan, seen: BTreeSet<Seen>) -> Result<(), LedgerError> {
-        self.ledger.record_drift(&seen, &blind(plan), &report::Clock::now().timestamp())?;
-        Ok(())
+    /// Records what differs, so that a later report can say since when. A disk without room for history is a problem to tell and
+    /// no reason to leave the host as it is.
+    fn record_drift(&self, report: &mut Report, seen: BTreeSet<Seen>) {
+        let recorded = self.ledger.record_drift(&seen, &blind(&report.plan), &report::Clock::now().timestamp());
+        if let Err(error) = recorded {
+            report.problems.push(error_chain(&error));
+        }
     }
 }
 

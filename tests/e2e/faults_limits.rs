@@ -182,6 +182,11 @@ fn a_full_ledger_loses_nothing_and_stops_nothing_that_runs() {
             let log = agent.log();
             if log.contains("full") || log.contains("No space left") { Ok(()) } else { Err(log) }
         });
+        // What the ledger knows already is repaired all the same.
+        sandbox.manifest("front.yaml", &story::front("8080"));
+        program::sh("ip link del ek-shop");
+        assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n");
+        sandbox.manifest("front.yaml", &story::front("8081"));
         fs::remove_file(&file).expect("what fills it");
         assert_eq!(ask::page(None, "http://127.0.0.1:8081/"), "hello\n");
         assert_eq!(story::running(sandbox, "front"), front);
