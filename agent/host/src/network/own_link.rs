@@ -214,10 +214,12 @@ async fn make(netlink: &Netlink, own: &OwnLink) -> Result<Link, NetworkError> {
     if let Some(left) = netlink.link_by_name(&own.interim).await.map_err(fail)? {
         netlink.delete_link(left.index).await.map_err(fail)?;
     }
-    let message = links::new_link(&own.interim, own.mac, own.mtu);
+    let message = |mtu| links::new_link(&own.interim, own.mac, mtu);
     let message = match own.form {
-        Form::Bridge => links::as_bridge(message),
-        Form::Shim { parent, .. } => links::as_macvlan(message, parent),
+        // Its MTU is set afterwards: one given at its making does not count as somebody's wish, and the kernel changes it
+        // with every port that comes or goes.
+        Form::Bridge => links::as_bridge(message(links::ETHERNET_MTU)),
+        Form::Shim { parent, .. } => links::as_macvlan(message(own.mtu), parent),
     };
     netlink.create_link(message).await.map_err(fail)?;
     fail_point!("network.link.made");
