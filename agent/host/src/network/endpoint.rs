@@ -63,8 +63,14 @@ pub(super) async fn ensure(
 ) -> Result<(), NetworkError> {
     let mut container = look(host, entered, mark).await?;
     let listed = |link: &Link| endpoints.iter().any(|endpoint| endpoint.interface == link.name);
-    let (gone, kept): (Vec<Link>, Vec<Link>) =
-        container.links.into_iter().partition(|link| link.alias.as_deref() == Some(mark) && !listed(link));
+    // One that moves to another name has to be gone first: no two macvlan links on one parent have the same address.
+    let moves = |link: &Link| {
+        endpoints.iter().any(|endpoint| link.mac == Some(endpoint.mac) && endpoint.interface != link.name)
+    };
+    let (gone, kept): (Vec<Link>, Vec<Link>) = container
+        .links
+        .into_iter()
+        .partition(|link| link.alias.as_deref() == Some(mark) && (!listed(link) || moves(link)));
     container.links = kept;
     for link in gone {
         entered.netlink.delete_link(link.index).await.map_err(failed("remove", &link.name))?;
