@@ -12,6 +12,7 @@ use evenkeel_plan::{ObservedVolume, Sight};
 use evenkeel_schema::{Mode, Name, Owner, VolumeSpec};
 use evenkeel_shim::fail_point;
 
+use crate::container::mountinfo::{MountTable, MountTableError};
 use crate::{Paths, tree};
 
 /// What went wrong with a volume's directory.
@@ -21,6 +22,10 @@ pub enum VolumeError {
     Directory { name: Name, deed: &'static str, path: PathBuf, source: io::Error },
     #[error("volume {name}: {} is not a directory; move it away first", path.display())]
     NotADirectory { name: Name, path: PathBuf },
+    #[error("volume {name}: something is mounted on {}; unmount it first", path.display())]
+    StillMounted { name: Name, path: PathBuf },
+    #[error("volume {name}: cannot tell what is mounted in it")]
+    Mounts { name: Name, source: MountTableError },
 }
 
 /// Looks at a volume's directory without following a symbolic link in its place.
@@ -71,12 +76,12 @@ pub fn ensure(paths: &Paths, name: &Name, spec: &VolumeSpec) -> Result<(), Volum
     Ok(())
 }
 
-/// Deletes the directory with all that lies in it, and what lies beside it of a first copy that was cut off.
+/// Deletes the directory with all that lies in it, or whatever else stands in its place, and what lies beside it of a first copy that was cut off.
 ///
 /// It leaves its place whole before anything in it goes: no volume is ever there with a part of its files.
 ///
 /// # Errors
-/// Names the volume and the path.
+/// Names the volume and the path. Where something is mounted below, nothing is deleted: that is not the volume's.
 pub fn remove(paths: &Paths, name: &Name) -> Result<(), VolumeError> {
     let path = paths.volume(name);
     let failed = |path: &Path| {
@@ -84,6 +89,11 @@ pub fn remove(paths: &Paths, name: &Name) -> Result<(), VolumeError> {
         move |source| VolumeError::Directory { name, deed: "delete", path, source }
     };
     let grave = beside(&path, REMOVED);
+    let mounts = MountTable::of_self().map_err(|source| VolumeError::Mounts { name: name.clone(), source })?;
+    let below = |place: &Path| place.starts_with(&path) || place.starts_with(&grave);
+    if let Some(mount) = mounts.iter().find(|mount| below(&mount.mount_point)) {
+        return Err(VolumeError::StillMounted { name: name.clone(), path: mount.mount_point.clone() });
+    }
     gone_is_fine(tree::remove(&grave)).map_err(failed(&grave))?;
     gone_is_fine(fs::rename(&path, &grave)).map_err(failed(&path))?;
     fail_point!("volume.buried");
