@@ -170,10 +170,16 @@ fn commit<T>(
     Ok(value)
 }
 
-/// Makes the file where there is none, for root's eyes only: manifests may hold secrets. SQLite's other files take after it.
+/// Makes the file where there is none, readable by root alone: manifests may hold secrets. SQLite's other files take
+/// after it.
+///
+/// One that is there is never opened here: closing it would drop the locks of every other connection of this process.
 fn make_private(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    if file.metadata()?.mode() & 0o077 == 0 {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    if fs::metadata(path)?.mode() & 0o077 == 0 {
         return Ok(());
     }
     for suffix in ["", "-wal", "-shm"] {
