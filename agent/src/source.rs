@@ -68,7 +68,7 @@ fn complete(
     last: Option<Source>,
     allow_empty: bool,
 ) -> Result<Intent, LedgerError> {
-    let Loaded { mut desired, problems, broken_files, complete, locked } = loaded;
+    let Loaded { mut desired, problems, broken_files, empty_files, complete, locked } = loaded;
     let mut distrust = None;
     // A source that never stated anything holds nothing up; one that did and now states nothing is taken for lost.
     if !complete {
@@ -101,6 +101,8 @@ fn complete(
         }
         let reason = if broken {
             format!("{} cannot be read as a whole, and it was applied from there", file.display())
+        } else if empty_files.contains(&file) && within.is_none() {
+            format!("{} is empty, and it was applied from there: delete the file where that is meant", file.display())
         } else if let Some(distrust) = &distrust {
             distrust.clone()
         } else if held {

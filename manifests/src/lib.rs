@@ -15,6 +15,7 @@ mod reference;
 mod render;
 mod revision;
 mod scalar;
+mod secret;
 mod source;
 mod suggest;
 mod text;
@@ -30,6 +31,7 @@ pub use render::render;
 
 use document::{Documents, Unknown};
 use problem::Findings;
+use text::SourceFile;
 
 /// What a directory or file of manifests says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +43,9 @@ pub struct Loaded {
     /// The files that an error stands in, and the files and directories that could not be read, relative to the source.
     /// What was applied from them and is not stated anywhere is not to be deleted.
     pub broken_files: BTreeSet<PathBuf>,
+    /// Files without a single word, relative to the source: one that is being written begins like that, and one that a
+    /// power failure cut off ends like that. What was applied from them is not to be deleted.
+    pub empty_files: BTreeSet<PathBuf>,
     /// Whether every file and directory of the source could be read. When not, nothing is to be deleted.
     pub complete: bool,
     /// Git's lock on the checkout, where one was seen: files may be on their way, and nothing is to be deleted.
@@ -80,7 +85,10 @@ pub fn load(path: &Path) -> Loaded {
     broken_files.extend(sources.broken.into_iter().chain(sources.unreadable));
     let mut problems = sources.problems;
     problems.extend(findings.into_problems());
-    Loaded { desired, problems, broken_files, complete, locked }
+    let is_empty =
+        |file: &&SourceFile| file.text.trim_matches(|letter: char| letter.is_whitespace() || letter == '\0').is_empty();
+    let empty_files = sources.files.iter().filter(is_empty).map(|file| file.relative.clone()).collect();
+    Loaded { desired, problems, broken_files, empty_files, complete, locked }
 }
 
 #[cfg(test)]

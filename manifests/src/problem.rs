@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret;
 use crate::text::{SourceFile, Span};
 
 /// Something that is wrong in the manifests, with the place where it stands.
@@ -253,13 +254,15 @@ impl<'a> Findings<'a> {
 
     fn problem(&self, finding: &Finding) -> Problem {
         let also = finding.also.iter().map(|(spot, label)| self.place(*spot, Some(label.clone()))).collect();
-        Problem {
+        let mut problem = Problem {
             severity: finding.severity,
             message: finding.message.clone(),
             place: self.place(finding.at, finding.label.clone()),
             also,
             help: finding.help.clone(),
-        }
+        };
+        secret::conceal(&mut problem, self.files);
+        problem
     }
 
     fn place(&self, spot: Spot, label: Option<String>) -> Place {

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::problem::{Place, Problem};
+use crate::secret;
 use crate::text::{SourceFile, Span};
 
 /// Largest manifest that is read, in bytes.
@@ -90,8 +91,11 @@ impl Walk<'_> {
                 }
                 // Reading a FIFO or a device would wait for ever.
                 Ok(_) => self.unreadable(&below, &io::Error::other("it is not a regular file")),
-                Err(error) if manifest => self.unreadable(&below, &error),
-                Err(_) => {}
+                // It went away since the directory was listed.
+                Err(_) if fs::symlink_metadata(self.path(&below)).is_err_and(is_not_found) => {}
+                // Or a directory that cannot be reached, with manifests in it for all one knows: a dead network file
+                // system, a link to a revision that is gone.
+                Err(error) => self.unreadable(&below, &error),
             }
         }
     }
@@ -122,7 +126,9 @@ impl Walk<'_> {
                 let span = Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
                 let place = Place { file: shown, position: Some(file.position(span)), label: None };
                 let help = "save the file as UTF-8".to_owned();
-                self.sources.problems.push(Problem::at(place, "this is not UTF-8 text".to_owned(), Some(help)));
+                let mut problem = Problem::at(place, "this is not UTF-8 text".to_owned(), Some(help));
+                secret::conceal(&mut problem, std::slice::from_ref(&file));
+                self.sources.problems.push(problem);
                 self.sources.broken.insert(relative.to_owned());
             }
         }
@@ -148,6 +154,10 @@ impl Walk<'_> {
 /// Tells what editors and tools leave behind from what a person put there.
 fn is_leftover(name: &str) -> bool {
     name.starts_with('.') || name.ends_with('~') || (name.starts_with('#') && name.ends_with('#'))
+}
+
+fn is_not_found(error: io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {

@@ -11,6 +11,7 @@ use super::output::show;
 use super::plan::Allow;
 use super::{Failure, names, runtime};
 use crate::ledger::{EntryState, Ledger};
+use crate::report::without_secrets;
 use crate::session::Session;
 use crate::settings::{Format, Settings};
 
@@ -66,8 +67,8 @@ pub async fn run(arguments: &InspectArgs, settings: &Settings) -> Result<u8, Fai
             EntryState::Deleting => "deleting",
         },
         file: entry.file,
-        manifest: entry.object,
-        observed: seen(&observed, &key)?,
+        manifest: without_secrets(entry.object),
+        observed: without_secrets(seen(&observed, &key)?),
         step: plan.steps.into_iter().find(|step| step.key == key),
         stopped: observed.overrides.get(&key.name).filter(|_| key.kind == Kind::Container).map(|o| o.since.clone()),
         object: key,

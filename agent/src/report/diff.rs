@@ -8,6 +8,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::Style;
 use super::drift::reason;
+use super::secret::without_secrets;
 
 /// Renders every object that differs. `applied` gives the manifest of an object that none states any more.
 pub fn diff(desired: &Desired, plan: &Plan, applied: impl Fn(&Key) -> Option<Value>, style: Style) -> String {
@@ -89,5 +90,6 @@ pub(crate) fn manifest(desired: &Desired, key: &Key) -> Option<Value> {
 }
 
 fn yaml(manifest: Option<Value>) -> String {
+    let manifest = manifest.map(without_secrets);
     manifest.and_then(|manifest| serde_yaml::to_string(&manifest).ok()).unwrap_or_default()
 }

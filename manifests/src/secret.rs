@@ -1,0 +1,129 @@
+//! Keeps values of environments out of problems: a message may end in the log of whoever checks manifests.
+//!
+//! By the text alone, since a file that is no YAML has nothing else: below a line that begins with `env:`, or behind `env:`
+//! in one line, whatever follows a colon is a value.
+
+use std::ops::Range;
+
+use crate::problem::{Place, Problem};
+use crate::text::SourceFile;
+
+/// What stands for each character of a value.
+const HIDDEN: char = '*';
+
+/// Hides the values of environments in the lines that a problem shows, and in its words.
+pub(crate) fn conceal(problem: &mut Problem, files: &[SourceFile]) {
+    let mut told = Vec::new();
+    for place in std::iter::once(&mut problem.place).chain(&mut problem.also) {
+        told.extend(conceal_place(place, files));
+    }
+    for value in told {
+        let without = |text: &str| text.replace(&value, "…");
+        problem.message = without(&problem.message);
+        problem.help = problem.help.as_deref().map(without);
+    }
+}
+
+/// Hides the values of one line; gives what is marked in it, where that is a value.
+fn conceal_place(place: &mut Place, files: &[SourceFile]) -> Option<String> {
+    let position = place.position.as_mut()?;
+    let file = files.iter().find(|file| file.shown == place.file)?;
+    let lines: Vec<&str> = file.text.lines().collect();
+    let hidden = values(&lines, position.line.checked_sub(1)?);
+    let offset = |column: usize| position.text.char_indices().nth(column - 1).map_or(position.text.len(), |(at, _)| at);
+    let marked = offset(position.column.max(1))..offset(position.end_column.max(1));
+    let is_value = hidden.iter().any(|range| range.start < marked.end && marked.start < range.end);
+    let value = is_value.then(|| position.text.get(marked).unwrap_or_default().to_owned());
+    let shown = position.text.char_indices().map(|(at, letter)| {
+        let covered = hidden.iter().any(|range| range.contains(&at));
+        if covered && !letter.is_whitespace() { HIDDEN } else { letter }
+    });
+    position.text = shown.collect();
+    value.filter(|value| !value.trim().is_empty())
+}
+
+/// Finds the values of environments, and passwords in addresses, in a line, as ranges of bytes.
+fn values(lines: &[&str], index: usize) -> Vec<Range<usize>> {
+    let Some(line) = lines.get(index) else { return Vec::new() };
+    let mut found = passwords(line);
+    found.extend(environment(lines, index, line));
+    found
+}
+
+/// Finds passwords in `user:password@host`; the digest behind a tag is none.
+fn passwords(line: &str) -> Vec<Range<usize>> {
+    let begins = |at: &usize| !line[at + 1..].starts_with("sha256:");
+    let ats = line.match_indices('@').map(|(at, _)| at).filter(begins);
+    let password = |at: usize| {
+        let start = line[..at].rfind(|letter: char| letter.is_whitespace() || "\"'/,{[".contains(letter));
+        let start = start.map_or(0, |start| start + 1);
+        let colon = line[start..at].find(':')?;
+        Some(start + colon + 1..at)
+    };
+    ats.filter_map(password).collect()
+}
+
+fn environment(lines: &[&str], index: usize, line: &str) -> Vec<Range<usize>> {
+    let content = line.len() - line.trim_start().len();
+    if is_below_env(lines, index) {
+        return match line[content..].split_once(": ").or_else(|| line[content..].split_once(":\t")) {
+            Some((key, _)) => vec![content + key.len() + 1..line.len()],
+            // The text of a value that goes over several lines.
+            None if !line.trim_end().ends_with(':') => vec![content..line.len()],
+            None => Vec::new(),
+        };
+    }
+    match env_in(line) {
+        Some(after) => flow_values(line, after),
+        None => Vec::new(),
+    }
+}
+
+/// Finds the end of the key `env` in a line.
+fn env_in(line: &str) -> Option<usize> {
+    let starts = line.match_indices("env").filter(|(at, _)| {
+        line[..*at].chars().next_back().is_none_or(|before| " \t{,\"'".contains(before))
+            && line[at + 3..].trim_start_matches(['"', '\'']).starts_with(':')
+    });
+    starts.map(|(at, _)| at + 3 + line[at + 3..].find(':').unwrap_or_default() + 1).next()
+}
+
+/// Finds what follows colons in a mapping that is written in one line.
+fn flow_values(line: &str, from: usize) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut rest = from;
+    while let Some(colon) = line[rest..].find(':') {
+        let start = rest + colon + 1;
+        // A comma within a value hides a name too many, which is the safe side.
+        let next = line[start..].match_indices(", ").map(|(at, _)| start + at);
+        let end = next.filter(|at| line[*at..].contains(':')).next().unwrap_or(line.len());
+        ranges.push(start..end);
+        rest = end;
+    }
+    ranges
+}
+
+/// Tells whether a line stands in the mapping of an `env`.
+fn is_below_env(lines: &[&str], index: usize) -> bool {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut depth = indent(lines[index]);
+    for line in
+        lines[..index].iter().rev().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+    {
+        if line.starts_with("---") || depth == 0 {
+            return false;
+        }
+        if indent(line) < depth {
+            depth = indent(line);
+            if env_in(line)
+                .is_some_and(|_| line.trim_start().trim_start_matches(['"', '\'', '-', ' ']).starts_with("env"))
+            {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+use super::*;
+
+/// Gives a line with its hidden parts starred out.
+fn shown(text: &str, index: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let hidden = values(&lines, index);
+    lines[index]
+        .char_indices()
+        .map(|(at, letter)| match hidden.iter().any(|range| range.contains(&at)) {
+            true if !letter.is_whitespace() => '*',
+            _ => letter,
+        })
+        .collect()
+}
+
+#[test]
+fn passwords_in_addresses_are_hidden() {
+    let line = "image: \"alice:open-sesame@registry.example:5000/x:1\"";
+    assert_eq!(shown(line, 0), "image: \"alice:***********@registry.example:5000/x:1\"");
+    let line = "image: registry.example:5000/x:1@sha256:00";
+    assert_eq!(shown(line, 0), line);
+}
+
+#[test]
+fn values_of_an_environment_are_hidden_however_they_are_written() {
+    assert_eq!(shown("spec:\n  env:\n    A: b c\n  image: x", 2), "    A: * *");
+    assert_eq!(shown("spec:\n  env:\n    A: b c\n  image: x", 3), "  image: x");
+    assert_eq!(shown("  env: {A: b, PIN: 12}", 0), "  env: **** *, PIN: ***".replace("**** *", "*** *"));
+    assert_eq!(shown("spec: {image: x, env: {A: b}}", 0), "spec: {image: x, env: *** ***");
+    assert_eq!(shown("  env:\n    A: |\n      one: two\n      three", 3), "      *****");
+    assert_eq!(shown("  environment: {A: b}", 0), "  environment: {A: b}");
+}
