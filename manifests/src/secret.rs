@@ -18,9 +18,8 @@ pub(crate) fn conceal(problem: &mut Problem, files: &[SourceFile]) {
         told.extend(conceal_place(place, files));
     }
     for value in told {
-        let without = |text: &str| text.replace(&value, "…");
-        problem.message = without(&problem.message);
-        problem.help = problem.help.as_deref().map(without);
+        problem.message = problem.message.replace(&value, "…");
+        problem.help = problem.help.as_ref().map(|help| help.replace(&value, "…"));
     }
 }
 
@@ -55,8 +54,9 @@ fn passwords(line: &str) -> Vec<Range<usize>> {
     let begins = |at: &usize| !line[at + 1..].starts_with("sha256:");
     let ats = line.match_indices('@').map(|(at, _)| at).filter(begins);
     let password = |at: usize| {
-        let start = line[..at].rfind(|letter: char| letter.is_whitespace() || "\"'/,{[".contains(letter));
-        let start = start.map_or(0, |start| start + 1);
+        let ends_word = |letter: char| letter.is_whitespace() || "\"'/,{[".contains(letter);
+        let before = line[..at].char_indices().rfind(|(_, letter)| ends_word(*letter));
+        let start = before.map_or(0, |(start, letter)| start + letter.len_utf8());
         let colon = line[start..at].find(':')?;
         Some(start + colon + 1..at)
     };
@@ -66,12 +66,13 @@ fn passwords(line: &str) -> Vec<Range<usize>> {
 fn environment(lines: &[&str], index: usize, line: &str) -> Vec<Range<usize>> {
     let content = line.len() - line.trim_start().len();
     if is_below_env(lines, index) {
-        return match line[content..].split_once(": ").or_else(|| line[content..].split_once(":\t")) {
-            Some((key, _)) => vec![content + key.len() + 1..line.len()],
+        let key = line[content..].split_once(": ").or_else(|| line[content..].split_once(":\t"));
+        let value = match key {
+            Some((key, _)) => Some(content + key.len() + 1..line.len()),
             // The text of a value that goes over several lines.
-            None if !line.trim_end().ends_with(':') => vec![content..line.len()],
-            None => Vec::new(),
+            None => (!line.trim_end().ends_with(':')).then_some(content..line.len()),
         };
+        return value.into_iter().collect();
     }
     match env_in(line) {
         Some(after) => flow_values(line, after),
@@ -81,11 +82,11 @@ fn environment(lines: &[&str], index: usize, line: &str) -> Vec<Range<usize>> {
 
 /// Finds the end of the key `env` in a line.
 fn env_in(line: &str) -> Option<usize> {
-    let starts = line.match_indices("env").filter(|(at, _)| {
+    let (at, _) = line.match_indices("env").find(|(at, _)| {
         line[..*at].chars().next_back().is_none_or(|before| " \t{,\"'".contains(before))
             && line[at + 3..].trim_start_matches(['"', '\'']).starts_with(':')
-    });
-    starts.map(|(at, _)| at + 3 + line[at + 3..].find(':').unwrap_or_default() + 1).next()
+    })?;
+    Some(at + 3 + line[at + 3..].find(':').unwrap_or_default() + 1)
 }
 
 /// Finds what follows colons in a mapping that is written in one line.
@@ -95,8 +96,10 @@ fn flow_values(line: &str, from: usize) -> Vec<Range<usize>> {
     while let Some(colon) = line[rest..].find(':') {
         let start = rest + colon + 1;
         // A comma within a value hides a name too many, which is the safe side.
-        let next = line[start..].match_indices(", ").map(|(at, _)| start + at);
-        let end = next.filter(|at| line[*at..].contains(':')).next().unwrap_or(line.len());
+        let mut next = line[start..].match_indices(", ").map(|(at, _)| start + at);
+        let end = next
+            .find(|at| line[*at..].contains(':'))
+            .unwrap_or_else(|| line.trim_end_matches([' ', '}']).len().max(start));
         ranges.push(start..end);
         rest = end;
     }
