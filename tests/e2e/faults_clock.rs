@@ -117,6 +117,10 @@ fn nothing_waits_for_a_clock_that_jumps() {
         }
         assert_eq!(story::running(sandbox, "front"), front);
         fs::remove_file(sandbox.manifests().join("crashing.yaml")).expect("the manifest");
+        ask::eventually("the crashing one is gone", || match story::status(sandbox, "crashing") {
+            None => Ok(()),
+            Some(status) => Err(status.to_string()),
+        });
         drift_becomes(sandbox, 0, &agent);
         ask::throughout(Duration::from_secs(1), "it stays so", || {
             let run = sandbox.evenkeel(&["drift"]);

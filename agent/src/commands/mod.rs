@@ -25,6 +25,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use evenkeel_host::container::RuntimeProgram;
@@ -100,6 +101,9 @@ impl Verb {
     }
 }
 
+/// Whether the runtime of tasks has all its threads.
+static RUNTIME_STANDS: AtomicBool = AtomicBool::new(false);
+
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -131,6 +135,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    RUNTIME_STANDS.store(true, Ordering::Relaxed);
     let code = runtime.block_on(async {
         match &cli.verb {
             Verb::Validate(arguments) => validate::run(arguments, &settings),
@@ -182,7 +187,7 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>, code: u8) {
     if message.starts_with("OS can't spawn worker thread") {
         let text = format!("error: {message}\nhint: {}\n", failure::TOO_MANY_PROCESSES);
         let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
-        if tokio::runtime::Handle::try_current().is_err() {
+        if !RUNTIME_STANDS.load(Ordering::Relaxed) {
             // It is still being made; taken apart now, it would wait for ever for the threads that it has.
             std::process::exit(code.into());
         }
