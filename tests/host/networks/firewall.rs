@@ -327,7 +327,7 @@ fn a_table_that_cannot_be_read_is_not_absent() {
         unsafe { std::env::set_var("PATH", &empty) };
         let sight = site.wait(site.networks.observe_firewall());
         let table = site.sandbox.instance().as_str().to_owned();
-        let why = format!("cannot run nft for table inet {table}: No such file or directory (os error 2)");
+        let why = format!("there is no program `nft` along PATH, which table inet {table} needs: install nftables");
         assert_eq!(sight, Sight::Unreadable(why));
     });
 }
