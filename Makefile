@@ -33,10 +33,11 @@ deps: ## Install the Debian packages that are missing
 	fi
 
 build: deps ## Build the programs for installing, in target/release
-	$(CARGO) build --release --locked --package evenkeel --package evenkeel-shim
+	$(CARGO) build --release --locked --package evenkeel --package evenkeel-oci --package evenkeel-shim
 
 install: build ## Install programs and systemd unit below PREFIX (/usr/local)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILT)/evenkeel
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILT)/evenkeel-oci
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILT)/evenkeel-shim
 	install -D -m 0644 -t $(DESTDIR)/etc/systemd/system agent/evenkeel.service
 

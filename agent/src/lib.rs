@@ -8,7 +8,6 @@ pub mod commands;
 pub mod fetch;
 pub mod ledger;
 pub mod lock;
-pub mod oci;
 pub mod reconcile;
 pub mod report;
 pub mod schedule;

@@ -44,7 +44,7 @@ pub struct Site<'a> {
 }
 
 pub fn built_in_runtime() -> RuntimeProgram {
-    RuntimeProgram { program: built("evenkeel"), arguments: vec!["oci".to_owned()] }
+    RuntimeProgram::other(built("evenkeel-oci"))
 }
 
 pub fn runc() -> RuntimeProgram {
@@ -208,16 +208,12 @@ impl Site<'_> {
             let cgroup = root.join(self.sandbox.instance().as_str());
             assert!(!cgroup.exists(), "cgroup {}", cgroup.display());
         }
-        for directory in [
-            paths.root().join("containers"),
-            paths.run().join("containers"),
-            paths.statuses(),
-            paths.runtime_state(),
-            paths.runtime_state().join(".bundle"),
-        ] {
+        for directory in
+            [paths.root().join("containers"), paths.run().join("containers"), paths.statuses(), paths.runtime_state()]
+        {
             let entries = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
-            // Of no container: the runtime's own directory, and the filters that it compiled.
-            let own = |name: &std::ffi::OsString| name == ".bundle" || name == ".filters";
+            // Of no container: the filters that the runtime compiled.
+            let own = |name: &std::ffi::OsString| name == ".filters";
             let left: Vec<_> = entries.map(|entry| entry.file_name()).filter(|name| !own(name)).collect();
             assert!(left.is_empty(), "{}: {left:?}", directory.display());
         }

@@ -1,7 +1,7 @@
 //! Containers: from an image's layers and a manifest to a running process tree, and back to nothing.
 //!
 //! Each room has one matter: the overlay root, the bundle's parts, the cgroup, what the kernel says of the process. The
-//! OCI runtime that carries out a bundle is a program (`evenkeel oci`, runc, …), the supervisor that keeps it a
+//! OCI runtime that carries out a bundle is a program (`evenkeel-oci`, runc, …), the supervisor that keeps it a
 //! shim; networks and images are other modules'. Nothing here decides what is to be done.
 
 pub mod bundle;
@@ -52,15 +52,10 @@ pub struct RuntimeProgram {
 }
 
 impl RuntimeProgram {
-    /// This program's own runtime, `evenkeel oci`.
+    /// The project's own runtime, `evenkeel-oci`, which lies beside this program.
     pub fn built_in() -> io::Result<RuntimeProgram> {
-        let own = std::env::current_exe()?;
-        // After an upgrade the kernel calls our file deleted; the new one lies in its place.
-        let program = match own.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
-            Some(path) => path.into(),
-            None => own,
-        };
-        Ok(RuntimeProgram { program, arguments: vec!["oci".to_owned()] })
+        // After an upgrade the kernel calls our own file deleted; its directory is still where the new runtime lies.
+        Ok(RuntimeProgram::other(std::env::current_exe()?.with_file_name("evenkeel-oci")))
     }
 
     /// Another runtime, as runc.
@@ -168,16 +163,15 @@ impl Shared {
         Path::new("/").join(self.instance.as_str()).join(name.as_str())
     }
 
-    /// Where the runtime may keep its state of a container, by the names that runtimes give it.
-    fn runtime_states(&self, name: &Name) -> [PathBuf; 2] {
-        let root = self.paths.runtime_state();
-        [root.join(name.as_str()), root.join(".bundle").join(name.as_str())]
+    /// Where runtimes keep their state of a container.
+    fn runtime_state(&self, name: &Name) -> PathBuf {
+        self.paths.runtime_state().join(name.as_str())
     }
 
     /// The command line of the runtime that has hold of a container: the one that made it, although another may have been
     /// set since, and the one that is set now for a container that no runtime knows.
     fn runtime_line_of(&self, name: &Name) -> Vec<String> {
-        if !self.runtime_states(name).iter().any(|path| path.exists()) {
+        if !self.runtime_state(name).exists() {
             return self.runtime_line();
         }
         let config = std::fs::read(self.shim_config(name)).ok();

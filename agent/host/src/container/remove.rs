@@ -107,8 +107,8 @@ impl Shared {
 
     /// Lets the runtime drop its own state; its processes are dead and its cgroups gone by now.
     fn forget_in_runtime(&self, name: &Name) -> Result<(), Failure> {
-        let known = self.runtime_states(name);
-        if !known.iter().any(|path| path.exists()) {
+        let known = self.runtime_state(name);
+        if !known.exists() {
             return Ok(());
         }
         let line = self.runtime_line_of(name);
@@ -119,13 +119,10 @@ impl Shared {
             .output()
             .map_err(|source| Failure::Runtime { program: line[0].clone().into(), source })?;
         // A runtime may refuse a state that was cut off half-written; the state is in directories of ours.
-        for path in &known {
-            remove_tree(path).map_err(|failure| match output.status.success() {
-                true => failure,
-                false => Failure::RuntimeFailed { message: String::from_utf8_lossy(&output.stderr).trim().to_owned() },
-            })?;
-        }
-        Ok(())
+        remove_tree(&known).map_err(|failure| match output.status.success() {
+            true => failure,
+            false => Failure::RuntimeFailed { message: String::from_utf8_lossy(&output.stderr).trim().to_owned() },
+        })
     }
 }
 

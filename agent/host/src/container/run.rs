@@ -145,7 +145,7 @@ impl Shared {
         let has_processes = |(_, directory): &(String, std::path::PathBuf)| {
             fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
         };
-        if !config.cgroups.iter().any(has_processes) && !self.runtime_states(name).iter().any(|path| path.exists()) {
+        if !config.cgroups.iter().any(has_processes) && !self.runtime_state(name).exists() {
             return Ok(());
         }
         if let Some((pid, started)) = shim::find(&path) {

@@ -1,58 +1,44 @@
 //! The terminal of an interactive `exec`: the master end arrives over a socket and is joined to our own terminal.
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, listen,
-    recvmsg, socket,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
+    sendmsg, socket, socketpair,
 };
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, read, write};
 
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+
+use super::bundle::Window;
 use super::exec::{ended, pass_on};
-use super::executor::Window;
 
 nix::ioctl_read_bad!(get_window_size, libc::TIOCGWINSZ, libc::winsize);
 nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, libc::winsize);
 
-/// The socket on which the master end arrives; removed again when dropped.
-pub struct Console {
-    socket: OwnedFd,
-    path: PathBuf,
-}
+/// Our end of the socket over which the master end comes.
+pub struct Console(OwnedFd);
 
 impl Console {
-    pub fn listen(directory: &Path) -> Result<Console, Errno> {
-        let path = directory.join(format!("console-{}.sock", std::process::id()));
-        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-        // A leftover of a process that was killed and had this pid.
-        let _ = std::fs::remove_file(&path);
-        bind(socket.as_raw_fd(), &UnixAddr::new(&path)?)?;
-        let console = Console { socket, path };
-        listen(&console.socket, Backlog::new(1)?)?;
-        Ok(console)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Makes both ends; the second one is the container's process's.
+    pub fn pair() -> Result<(Console, OwnedFd), Errno> {
+        let (own, other) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Console(own), other))
     }
 
     /// Takes the master end from the container's process, which has sent it by now.
     pub fn receive(&self) -> Result<OwnedFd, Errno> {
-        let connection = accept4(self.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
-        // SAFETY: accept4 gave a descriptor that nothing else owns.
-        let connection = unsafe { OwnedFd::from_raw_fd(connection) };
         let mut name = [0; 256];
         let mut buffers = [IoSliceMut::new(&mut name)];
         let mut space = nix::cmsg_space!([i32; 1]);
-        let message =
-            recvmsg::<()>(connection.as_raw_fd(), &mut buffers, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let message = recvmsg::<()>(self.0.as_raw_fd(), &mut buffers, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
         let rights = message.cmsgs()?.find_map(|message| match message {
             ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
             _ => None,
@@ -127,11 +113,30 @@ fn wait_for(pid: Pid) -> Result<i32, Errno> {
     }
 }
 
-impl Drop for Console {
-    fn drop(&mut self) {
-        // It stands in the container's own directory, which goes with the container.
-        let _ = std::fs::remove_file(&self.path);
-    }
+/// Connects to a caller's socket, for a master end that is not ours to hold.
+pub fn connect_to(path: &Path) -> Result<OwnedFd, Errno> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
+}
+
+/// Makes a terminal of the container's own, sends the master end over a socket, and has the calling process, which must lead a
+/// session, use the other end.
+pub fn take_terminal(socket: OwnedFd) -> Result<(), Errno> {
+    let errno = |errno: rustix::io::Errno| Errno::from_raw(errno.raw_os_error());
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).map_err(errno)?;
+    unlockpt(&master).map_err(errno)?;
+    // By the master itself: a path could lead to another one.
+    let own = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).map_err(errno)?;
+    let descriptors = [master.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let name = [IoSlice::new(b"/dev/ptmx")];
+    sendmsg::<()>(socket.as_raw_fd(), &name, &rights, MsgFlags::empty(), None)?;
+    rustix::process::ioctl_tiocsctty(&own).map_err(errno)?;
+    rustix::stdio::dup2_stdin(&own).map_err(errno)?;
+    rustix::stdio::dup2_stdout(&own).map_err(errno)?;
+    rustix::stdio::dup2_stderr(&own).map_err(errno)
 }
 
 /// Copies what is there once; `false` at the end of the source.

@@ -1,43 +1,47 @@
-//! `evenkeel oci`: an OCI runtime on the command line, with the verbs and flags of runc that a supervisor uses.
+//! `evenkeel-oci`: an OCI runtime on the command line, with the verbs and flags of runc that a supervisor uses.
 //!
-//! The work in the kernel is libcontainer's, up to the last step before execve(2), which is [`executor`]'s: it
-//! applies what libcontainer leaves out or leaves to its caller (system call filters of `exec`ed processes, signals,
-//! a missing working directory, clear words for a missing command). The verbs follow the OCI runtime specification's
-//! operations. There is no image, network or log here: a bundle comes in, a container goes out.
+//! It carries out the bundles that evenkeel writes, and refuses by name what it does not carry out. There is no image,
+//! network or log here: a bundle comes in, a container goes out. The verbs follow the OCI runtime specification's
+//! operations; how a container comes to be is told in [`create`], [`init`] and [`command`], in that order.
 //!
-//! libcontainer clones itself, which is sound in a single-threaded process only: [`run`] is called before any thread
-//! or async runtime exists.
+//! One thread: it clones itself, which is sound only so.
 
-mod adapt;
 mod arguments;
+mod bundle;
+mod cgroup;
+mod command;
 mod console;
 mod create;
 mod delete;
 mod error;
 mod exec;
-mod executor;
 mod filter;
+mod init;
 mod kill;
+mod mounts;
+mod privileges;
+mod process;
 mod record;
-mod report;
+mod root;
 mod start;
 mod state;
 
-use std::ffi::OsString;
 use std::io::Write;
 
 use clap::Parser;
 
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, LogFormat, Verb};
 pub use error::OciError;
-use report::Report;
 
 /// Exit status where the runtime itself fails, as runc's.
 const FAILURE: i32 = 1;
 
-/// Runs one verb and gives the exit status of the process.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
-    let arguments = match Arguments::try_parse_from(arguments) {
+fn main() {
+    std::process::exit(run());
+}
+
+fn run() -> i32 {
+    let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Nothing is left to do where even stderr is gone.
@@ -48,7 +52,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     match perform(&arguments) {
         Ok(status) => status,
         Err(error) => {
-            let message = chain(&error);
+            let message = evenkeel_host::error_chain(&error).replace('\n', " ");
             eprintln!("{message}");
             if let Some(log) = &arguments.log {
                 write_log(log, arguments.log_format, &message);
@@ -64,27 +68,21 @@ fn perform(arguments: &Arguments) -> Result<i32, OciError> {
     }
     let root = &arguments.root;
     match &arguments.verb {
-        Verb::Create(create) => create::create(root, create, &Report::install()?).map(|()| 0),
+        Verb::Create(create) => create::create(root, create).map(|()| 0),
         Verb::Start { id } => start::start(root, id).map(|()| 0),
         Verb::State { id } => state::print(root, id).map(|()| 0),
         Verb::Kill { all, id, signal } => kill::kill(root, id, *signal, *all).map(|()| 0),
         Verb::Delete { force, id } => delete::delete(root, id, *force).map(|()| 0),
-        Verb::Exec(exec) => exec::exec(root, exec, &Report::install()?),
+        Verb::Exec(exec) => exec::exec(root, exec),
     }
 }
-
-/// Puts an error and all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    evenkeel_host::error_chain(error).replace('\n', " ")
-}
-
-fn write_log(path: &std::path::Path, format: arguments::LogFormat, message: &str) {
+fn write_log(path: &std::path::Path, format: LogFormat, message: &str) {
     let time = time::OffsetDateTime::now_utc()
         .format(&time::format_description::well_known::Rfc3339)
         .unwrap_or_else(|_| String::new());
     let line = match format {
-        arguments::LogFormat::Text => format!("time=\"{time}\" level=error msg={message:?}\n"),
-        arguments::LogFormat::Json => {
+        LogFormat::Text => format!("time=\"{time}\" level=error msg={message:?}\n"),
+        LogFormat::Json => {
             format!("{}\n", serde_json::json!({ "level": "error", "msg": message, "time": time }))
         }
     };

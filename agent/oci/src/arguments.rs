@@ -7,7 +7,7 @@ use evenkeel_schema::Signal;
 
 /// An OCI runtime: makes one container from one bundle.
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel oci", disable_version_flag = true)]
+#[command(name = "evenkeel-oci", version)]
 pub struct Arguments {
     /// Directory of the runtime's own state.
     #[arg(long, default_value = "/run/evenkeel/oci")]
@@ -66,12 +66,6 @@ pub struct Create {
     /// Where the first process's id is written.
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
-    /// Socket that receives the terminal's master end.
-    #[arg(long)]
-    pub console_socket: Option<PathBuf>,
-    /// Move the root instead of pivot_root(2), for a root file system in an initial ramdisk.
-    #[arg(long)]
-    pub no_pivot: bool,
     pub id: String,
 }
 

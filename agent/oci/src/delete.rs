@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use libcontainer::container::ContainerStatus;
-
 use super::OciError;
-use super::record::{Place, status_word};
+use super::record::{Place, Status};
 
 pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), OciError> {
     let place = Place::new(root, id)?;
-    if !place.exists() {
+    if !place.directory.exists() {
         return if force { Ok(()) } else { Err(OciError::NoContainer { id: place.id }) };
     }
     if force {
@@ -17,11 +15,11 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), OciError> {
     }
     match place.load() {
         // A made container that was never started may go, as for runc.
-        Ok((container, _)) => match container.status() {
-            ContainerStatus::Stopped | ContainerStatus::Created => place.sweep(),
-            other => Err(OciError::Status { id: place.id, status: status_word(other), wanted: "stopped" }),
-        },
-        Err(OciError::NoContainer { .. }) => place.sweep(),
+        Ok((_, Status::Running)) => {
+            let status = Status::Running.word();
+            Err(OciError::Status { id: place.id, status, wanted: "stopped" })
+        }
+        Ok(_) | Err(OciError::NoContainer { .. }) => place.sweep(),
         Err(error) => Err(error),
     }
 }

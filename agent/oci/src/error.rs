@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use evenkeel_host::container::cgroup::CgroupError;
-use evenkeel_host::container::devices::DevicesError;
-use libcontainer::error::LibcontainerError;
-use libcontainer::oci_spec::OciSpecError;
 
+use super::cgroup::MakeError;
 use super::filter::FilterError;
 
 /// An error of one verb.
@@ -22,12 +20,6 @@ pub enum OciError {
     Exists { id: String },
     #[error("container {id} is {status}, not {wanted}")]
     Status { id: String, status: &'static str, wanted: &'static str },
-    #[error("{path}")]
-    Bundle {
-        path: PathBuf,
-        #[source]
-        source: OciSpecError,
-    },
     #[error("{path}: no `{field}`")]
     MissingField { path: PathBuf, field: &'static str },
     #[error("{path}: {what} is not supported")]
@@ -54,31 +46,23 @@ pub enum OciError {
     /// What the container's own process said before it could run the command.
     #[error("{message}")]
     Process { message: String, exit_status: Option<i32> },
-    #[error("container {id}: {detail}")]
-    Container {
-        id: String,
-        /// The innermost message of libcontainer, whose errors lose their causes between its processes.
-        detail: String,
-        #[source]
-        source: Box<LibcontainerError>,
-    },
     #[error("container {id}")]
     Cgroup {
         id: String,
         #[source]
         source: CgroupError,
     },
-    #[error("the host's cgroups")]
-    Hierarchies {
-        #[source]
-        source: CgroupError,
-    },
-    #[error("container {id}")]
-    Devices {
+    #[error("container {id}: cgroup")]
+    MakeCgroup {
         id: String,
         #[source]
-        source: DevicesError,
+        source: MakeError,
     },
+    /// The kernel ended its process, before it could say anything, for want of memory within the container's limit.
+    #[error("container {id}: `resources.memory` is too small for it to start")]
+    OutOfMemory { id: String },
+    #[error("container {id}: its process ended without a word before it could run the command: {how}")]
+    Silent { id: String, how: String },
     #[error("container {id}: seccomp filter")]
     Filter {
         id: String,

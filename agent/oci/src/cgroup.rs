@@ -1,0 +1,249 @@
+//! The container's cgroup from the runtime's side: made with its limits and device rules, and joined.
+//!
+//! Where hierarchies are and what a limit is written to, `evenkeel_host` knows; this is about the making, and about
+//! joining without the kernel's lock over all processes, which a write of another process's id takes and which costs
+//! milliseconds.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use evenkeel_host::container::cgroup::{Cgroup, CgroupError, Hierarchies};
+use evenkeel_host::container::devices::{self, DevicesError};
+use evenkeel_schema::Resources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+/// The container's cgroup in each hierarchy.
+#[derive(Clone, Debug)]
+pub enum OwnCgroup {
+    /// cgroup v2 alone.
+    Unified { root: PathBuf, directory: PathBuf },
+    /// Hierarchies of their own for controllers.
+    Separate(Vec<Place>),
+}
+
+/// The cgroup's directory in one hierarchy of cgroup v1.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where the hierarchy is mounted.
+    pub hierarchy: PathBuf,
+    pub directory: PathBuf,
+    /// `memory`, `name=systemd`, …
+    pub controllers: Vec<String>,
+}
+
+/// The cgroup could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    #[error("{path}")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Devices(#[from] DevicesError),
+}
+
+impl OwnCgroup {
+    /// Finds the places of the cgroup at a path that is absolute from the root of every hierarchy. Nothing is made yet.
+    pub fn of_host(path: &Path) -> Result<OwnCgroup, CgroupError> {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        match Hierarchies::of_host()? {
+            Hierarchies::Unified(root) => Ok(OwnCgroup::Unified { directory: root.join(path), root }),
+            Hierarchies::Separate { controllers, .. } => {
+                let mut places: Vec<Place> = Vec::new();
+                for (controller, hierarchy) in controllers {
+                    match places.iter_mut().find(|place| place.hierarchy == hierarchy) {
+                        Some(place) => place.controllers.push(controller),
+                        None => places.push(Place {
+                            directory: hierarchy.join(path),
+                            hierarchy,
+                            controllers: vec![controller],
+                        }),
+                    }
+                }
+                Ok(OwnCgroup::Separate(places))
+            }
+        }
+    }
+
+    /// Makes the cgroup, or completes one that is there, with limits and device rules.
+    pub fn make(&self, path: &Path, resources: &Resources, rules: &[LinuxDeviceCgroup]) -> Result<(), MakeError> {
+        match self {
+            OwnCgroup::Unified { root, directory } => {
+                make_unified(root, directory)?;
+                if !rules.is_empty() {
+                    devices::restrict(path, rules)?;
+                }
+            }
+            OwnCgroup::Separate(places) => {
+                for place in places {
+                    let has_sets = place.controllers.iter().any(|name| name == "cpuset");
+                    make_separate(&place.hierarchy, &place.directory, has_sets)?;
+                    if place.controllers.iter().any(|name| name == "devices") {
+                        write_rules(&place.directory, rules)?;
+                    }
+                }
+            }
+        }
+        // A new one has no limits.
+        if *resources == Resources::default() {
+            return Ok(());
+        }
+        Ok(Cgroup::of_host(path)?.set_limits(resources)?)
+    }
+
+    /// Opens what [`crate::process::clone`] puts a new process into: the directory of cgroup v2.
+    pub fn to_clone_into(&self) -> io::Result<Option<OwnedFd>> {
+        match self {
+            OwnCgroup::Unified { directory, .. } => open_directory(directory).map(Some),
+            OwnCgroup::Separate(_) => Ok(None),
+        }
+    }
+
+    /// Opens what [`join`] writes to: the `tasks` of each hierarchy of cgroup v1.
+    pub fn to_join(&self) -> Result<Vec<File>, MakeError> {
+        let OwnCgroup::Separate(places) = self else { return Ok(Vec::new()) };
+        let open = |place: &Place| {
+            let path = place.directory.join("tasks");
+            OpenOptions::new().write(true).open(&path).map_err(|source| MakeError::File { path, source })
+        };
+        places.iter().map(open).collect()
+    }
+
+    /// Tells whether the kernel ended a process of the cgroup for want of memory.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let file = match self {
+            OwnCgroup::Unified { directory, .. } => Some(directory.join("memory.events")),
+            OwnCgroup::Separate(places) => {
+                let of_memory = |place: &&Place| place.controllers.iter().any(|name| name == "memory");
+                places.iter().find(of_memory).map(|place| place.directory.join("memory.oom_control"))
+            }
+        };
+        let text = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.is_some_and(|count| count.trim() != "0")
+    }
+}
+
+/// Joins the cgroups with the calling thread, which must be the only one of its process.
+///
+/// "0" in `tasks` stands for the caller, for whom nothing else has to be held up.
+pub fn join(tasks: &[File]) -> io::Result<()> {
+    tasks.iter().try_for_each(|mut file| file.write_all(b"0"))
+}
+
+/// Opens the cgroup v2 directory that a process is in, by its own word. For a container that made cgroups of its own: the kernel lets
+/// nothing join one that has others below.
+pub fn unified_of(pid: u32) -> io::Result<OwnedFd> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(io::ErrorKind::NotFound)?;
+    open_directory(&Path::new("/sys/fs/cgroup").join(path))
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn make_unified(root: &Path, directory: &Path) -> Result<(), MakeError> {
+    let names = directory.strip_prefix(root).unwrap_or(directory);
+    let mut above = root.to_owned();
+    for name in names {
+        hand_down(&above)?;
+        above.push(name);
+        make_directory(&above)?;
+    }
+    Ok(())
+}
+
+/// Lets the cgroups below have every controller that this one has (`cgroup.subtree_control`).
+fn hand_down(directory: &Path) -> Result<(), MakeError> {
+    let path = directory.join("cgroup.controllers");
+    let controllers = fs::read_to_string(&path).map_err(|source| MakeError::File { path, source })?;
+    let all: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
+    let path = directory.join("cgroup.subtree_control");
+    if all.is_empty() || fs::write(&path, all.join(" ")).is_ok() {
+        return Ok(());
+    }
+    // One of them refuses, as `cpu` does beside real-time processes; a limit that then has no file is told by its name.
+    for one in all {
+        let _ = fs::write(&path, one);
+    }
+    Ok(())
+}
+
+fn make_separate(hierarchy: &Path, directory: &Path, has_sets: bool) -> Result<(), MakeError> {
+    let names = directory.strip_prefix(hierarchy).unwrap_or(directory);
+    let mut above = hierarchy.to_owned();
+    for name in names {
+        let parent = above.clone();
+        above.push(name);
+        make_directory(&above)?;
+        if has_sets {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                inherit(&parent.join(file), &above.join(file))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes over what a set of processors or memory nodes is above: nothing can join one that is empty (cpusets(7)).
+fn inherit(from: &Path, to: &Path) -> Result<(), MakeError> {
+    let read =
+        |path: &Path| fs::read_to_string(path).map_err(|source| MakeError::File { path: path.to_owned(), source });
+    if !read(to)?.trim().is_empty() {
+        return Ok(());
+    }
+    fs::write(to, read(from)?.trim()).map_err(|source| MakeError::File { path: to.to_owned(), source })
+}
+
+fn make_directory(path: &Path) -> Result<(), MakeError> {
+    match fs::create_dir(path) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(MakeError::File { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes device rules to the controller of cgroup v1, in their order.
+fn write_rules(directory: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), MakeError> {
+    for rule in rules {
+        let path = directory.join(if rule.allow() { "devices.allow" } else { "devices.deny" });
+        fs::write(&path, rule_text(rule)).map_err(|source| MakeError::File { path, source })?;
+    }
+    Ok(())
+}
+
+/// Writes a rule as the controller reads it: `c 1:3 rwm`. A negative number stands for every one, and so does none.
+fn rule_text(rule: &LinuxDeviceCgroup) -> String {
+    let number = |number: Option<i64>| match number {
+        Some(number @ 0..) => number.to_string(),
+        _ => "*".to_owned(),
+    };
+    let typ = match rule.typ().unwrap_or_default() {
+        LinuxDeviceType::B => "b",
+        LinuxDeviceType::C | LinuxDeviceType::U => "c",
+        LinuxDeviceType::A | LinuxDeviceType::P => "a",
+    };
+    let access = rule.access().as_deref().unwrap_or("rwm");
+    format!("{typ} {}:{} {access}", number(rule.major()), number(rule.minor()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_in_the_controllers_words() {
+        let texts: Vec<String> = devices::default_rules().iter().map(rule_text).collect();
+        assert_eq!(texts[..4], ["a *:* rwm", "c *:* m", "b *:* m", "c 1:3 rwm"]);
+        assert_eq!(texts.last().map(String::as_str), Some("c 136:* rwm"));
+    }
+}

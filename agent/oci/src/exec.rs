@@ -1,0 +1,225 @@
+//! `exec`: a further process in a running container, under the same confinement as the first.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use evenkeel_host::container::process::start_time;
+use evenkeel_shim::fail_point;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use oci_spec::runtime::{Process, User};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::OciError;
+use super::arguments::Exec;
+use super::bundle::{Wanted, load};
+use super::cgroup::{OwnCgroup, join, unified_of};
+use super::command;
+use super::console::{Console, connect_to, own_window, take_terminal};
+use super::create::explain;
+use super::filter::Filter;
+use super::process::{Reporter, clone, reports};
+use super::record::{Place, Status};
+
+/// Signals that are passed on to the process.
+const PASSED_ON: [Signal; 6] =
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// Runs the process and gives its exit status; 0 where it is not waited for.
+pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
+    let place = Place::new(root, &arguments.id)?;
+    let (record, status) = place.load()?;
+    let first = record.process.filter(|_| status == Status::Running);
+    let (first, started) =
+        first.ok_or_else(|| OciError::Status { id: place.id.clone(), status: status.word(), wanted: "running" })?;
+    let system = |what| {
+        let id = place.id.clone();
+        move |source: io::Error| OciError::System { id, what, source }
+    };
+    let config = record.bundle.join("config.json");
+    let spec = load(&config)?;
+    let of_container = spec.process().as_ref();
+    let of_container = of_container.ok_or_else(|| OciError::MissingField { path: config.clone(), field: "process" })?;
+    let process = wanted_process(arguments, of_container, &place.id)?;
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+    let mut wanted = Wanted::of(arguments.process.as_deref().unwrap_or(&config), &process, seccomp)?;
+    let filter = wanted.seccomp.as_ref().map(|policy| Filter::of(root, policy)).transpose();
+    let filter = filter.map_err(|source| OciError::Filter { id: place.id.clone(), source })?;
+
+    let waited = waited_signals();
+    waited.thread_block().map_err(|errno| system("cannot block signals")(errno.into()))?;
+    let (console, socket) = match (&arguments.console_socket, wanted.terminal) {
+        (_, false) => (None, None),
+        (Some(path), true) => {
+            let connected = connect_to(path);
+            let connected = connected.map_err(|errno| OciError::File { path: path.clone(), source: errno.into() })?;
+            (None, Some(connected))
+        }
+        (None, true) => {
+            let pair = Console::pair().map_err(|errno| system("cannot make the console's socket")(errno.into()))?;
+            wanted.window = wanted.window.or_else(own_window);
+            (Some(pair.0), Some(pair.1))
+        }
+    };
+
+    let in_cgroup = |source| OciError::MakeCgroup { id: place.id.clone(), source };
+    let cgroup = OwnCgroup::of_host(&record.cgroup).map_err(|source| in_cgroup(source.into()))?;
+    let tasks = cgroup.to_join().map_err(in_cgroup)?;
+    let into = cgroup.to_clone_into().map_err(system("cannot open its cgroup"))?;
+    let pidfd = rustix::process::Pid::from_raw(first).ok_or(rustix::io::Errno::SRCH);
+    let pidfd = pidfd.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    let pidfd = pidfd.map_err(|errno| system("its process has ended")(errno.into()))?;
+    if start_time(first.unsigned_abs()) != Some(started) {
+        let status = Status::Stopped.word();
+        return Err(OciError::Status { id: place.id, status, wanted: "running" });
+    }
+    // Only what is cloned from now on is in it.
+    setns(&pidfd, CloneFlags::CLONE_NEWPID).map_err(|errno| system("cannot enter it")(errno.into()))?;
+    let (mut reports, reporter) = reports().map_err(system("cannot make a pipe"))?;
+    let tenant = Tenant { wanted: &wanted, filter: filter.as_ref(), tasks, pidfd, socket, reporter };
+    fail_point!("oci.executing");
+    let pid = tenant.clone_into(into, first.unsigned_abs()).map_err(system("cannot clone a process into it"))?;
+    if let Some(path) = &arguments.pid_file {
+        std::fs::write(path, pid.to_string()).map_err(|source| OciError::File { path: path.clone(), source })?;
+    }
+    fail_point!("oci.executed");
+    let run = reports.wait_until_run().map_err(system("cannot hear from its process"))?;
+    run.map_err(|verdict| explain(&place.id, pid, verdict, &cgroup))?;
+    let pid = Pid::from_raw(pid);
+    let result = match (console, arguments.detach) {
+        (_, true) => return Ok(0),
+        (Some(console), false) => console.receive().and_then(|master| console.relay(&master, pid)),
+        (None, false) => wait(pid, &waited),
+    };
+    result.map_err(|errno| system("cannot wait for its process")(errno.into()))
+}
+
+/// What a further process is made with.
+struct Tenant<'a> {
+    wanted: &'a Wanted,
+    filter: Option<&'a Filter>,
+    /// See [`OwnCgroup::to_join`].
+    tasks: Vec<File>,
+    /// The container's first process, whose namespaces are entered.
+    pidfd: OwnedFd,
+    /// Where the master end of its terminal goes.
+    socket: Option<OwnedFd>,
+    reporter: Reporter,
+}
+
+impl Tenant<'_> {
+    /// Clones a process that becomes it.
+    fn clone_into(self, cgroup: Option<OwnedFd>, first: u32) -> io::Result<i32> {
+        let Some(own) = cgroup else { return clone(0, None, || self.run()) };
+        let mut tenant = Some(self);
+        let mut run = || tenant.take().map_or(1, Tenant::run);
+        match clone(0, Some(own.as_fd()), &mut run) {
+            // It has cgroups of its own below: beside its first process, then.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EOPNOTSUPP)) => {
+                clone(0, Some(unified_of(first)?.as_fd()), &mut run)
+            }
+            other => other,
+        }
+    }
+
+    /// Becomes the command; comes back, with an exit status, only where it cannot.
+    fn run(mut self) -> i32 {
+        let (status, message) = match self.prepare() {
+            Err(refusal) => refusal,
+            Ok(()) => match self.reporter.ready() {
+                Ok(()) => command::run(self.wanted),
+                Err(error) => (1, error.to_string()),
+            },
+        };
+        self.reporter.failed(status, &message);
+        status
+    }
+
+    fn prepare(&mut self) -> Result<(), command::Refusal> {
+        let at = |what: &str, error: io::Error| (1, format!("{what}: {error}"));
+        join(&self.tasks).map_err(|error| at("joining its cgroup", error))?;
+        let namespaces = CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWCGROUP;
+        setns(&self.pidfd, namespaces).map_err(|errno| at("entering its namespaces", errno.into()))?;
+        rustix::process::setsid().map_err(|errno| at("session", errno.into()))?;
+        if let Some(socket) = self.socket.take() {
+            take_terminal(socket).map_err(|errno| at("terminal", errno.into()))?;
+        }
+        command::prepare(self.wanted, self.filter)
+    }
+}
+
+/// The container's own process with what the command line says otherwise.
+fn wanted_process(arguments: &Exec, of_container: &Process, id: &str) -> Result<Process, OciError> {
+    if let Some(path) = &arguments.process {
+        let bytes = std::fs::read(path).map_err(|source| OciError::File { path: path.clone(), source })?;
+        return serde_json::from_slice(&bytes).map_err(|source| OciError::Json { path: path.clone(), source });
+    }
+    if arguments.command.is_empty() {
+        return Err(OciError::NoCommand { id: id.to_owned() });
+    }
+    let mut process = of_container.clone();
+    process.set_args(Some(arguments.command.clone()));
+    process.set_terminal(Some(arguments.tty));
+    if let Some(cwd) = &arguments.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    let name = |variable: &str| variable.split_once('=').map_or(variable, |(name, _)| name).to_owned();
+    let mut environment = of_container.env().clone().unwrap_or_default();
+    environment.retain(|variable| !arguments.env.iter().any(|other| name(other) == name(variable)));
+    environment.extend(arguments.env.iter().cloned());
+    process.set_env(Some(environment));
+    if let Some((uid, gid)) = arguments.user {
+        let mut user = User::default();
+        user.set_uid(uid);
+        user.set_gid(gid.unwrap_or(0));
+        process.set_user(user);
+    }
+    if !arguments.additional_gids.is_empty() {
+        process.user_mut().set_additional_gids(Some(arguments.additional_gids.clone()));
+    }
+    Ok(process)
+}
+
+fn waited_signals() -> SigSet {
+    PASSED_ON.into_iter().chain([Signal::SIGCHLD, Signal::SIGWINCH]).collect()
+}
+
+/// Waits for the process and passes signals on to it.
+fn wait(pid: Pid, signals: &SigSet) -> Result<i32, Errno> {
+    loop {
+        if let Some(status) = ended(pid)? {
+            return Ok(status);
+        }
+        match signals.wait() {
+            Ok(signal) => pass_on(pid, signal),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Sends a signal on, where it is one that is meant for the process.
+pub fn pass_on(pid: Pid, signal: Signal) {
+    if PASSED_ON.contains(&signal) {
+        // It may have ended this moment; its end is noticed by the caller.
+        let _ = kill(pid, signal);
+    }
+}
+
+/// Gives the exit status of an ended process: 128 and the signal where a signal ended it.
+pub fn ended(pid: Pid) -> Result<Option<i32>, Errno> {
+    match waitpid(pid, Some(WaitPidFlag::WNOHANG))? {
+        WaitStatus::Exited(_, status) => Ok(Some(status)),
+        WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,25 @@
+//! `state`: the state as the OCI runtime specification writes it.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::OciError;
+use super::record::{Place, Status};
+
+pub fn print(root: &Path, id: &str) -> Result<(), OciError> {
+    let place = Place::new(root, id)?;
+    let (record, status) = place.load()?;
+    let pid = record.process.filter(|_| status != Status::Stopped).map_or(0, |(pid, _)| pid);
+    let state = json!({
+        "ociVersion": record.version,
+        "id": place.id,
+        "status": status.word(),
+        "pid": pid,
+        "bundle": record.bundle,
+        "created": record.created,
+        "annotations": record.annotations,
+    });
+    println!("{state:#}");
+    Ok(())
+}
