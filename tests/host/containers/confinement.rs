@@ -11,6 +11,8 @@ with_both_runtimes![
     everything_can_be_given,
     a_signal_is_as_in_a_fresh_process,
     devices_can_be_made_but_not_opened,
+    a_user_may_open_its_output_again,
+    no_file_of_the_runtime_stays_open,
 ];
 
 fn field(pid: u32, name: &str) -> String {
@@ -110,4 +112,26 @@ fn devices_can_be_made_but_not_opened(site: &Site) {
     let log = site.log_with("web", "done");
     // What `head` says of it comes over the other pipe, before or after.
     assert!(["made\n", "refused\n", "\n1\n"].iter().all(|line| log.contains(line)), "{log}");
+}
+
+/// As programs do whose image links their log to `/dev/stdout`.
+fn a_user_may_open_its_output_again(site: &Site) {
+    let line = "echo out >/dev/stdout; echo err >/proc/self/fd/2; echo done";
+    site.run("web", &format!("{}user: web\n", shell(line)));
+    let log = site.log_with("web", "done");
+    assert!(log.contains("out\n") && log.contains("err\n"), "{log}");
+}
+
+fn no_file_of_the_runtime_stays_open(site: &Site) {
+    let pid = site.run("web", &shell("echo done"));
+    site.log_with("web", "done");
+    let open =
+        fs::read_dir(format!("/proc/{pid}/fd")).expect("its files").map(|entry| entry.expect("a file").file_name());
+    let mut open: Vec<_> = open.collect();
+    open.sort();
+    assert_eq!(open, ["0", "1", "2"]);
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("its mounts");
+    let peers: Vec<&str> =
+        mounts.lines().filter(|line| line.contains(" shared:") || line.contains(" master:")).collect();
+    assert!(peers.is_empty(), "{peers:?}");
 }

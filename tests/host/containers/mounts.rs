@@ -13,6 +13,8 @@ with_both_runtimes![
     owners_are_shown_as_others,
     a_tmpfs_has_size_and_mode,
     targets_behind_links_are_seen,
+    a_link_leads_out_of_no_container,
+    a_link_to_nothing_yet_is_followed,
 ];
 
 fn volume(site: &Site, volume: &str) -> std::path::PathBuf {
@@ -153,4 +155,30 @@ fn targets_behind_links_are_seen(site: &Site) {
     assert_eq!(site.log_with("web", "done"), "file\ndone\n");
     let points = site.observe("web").process.expect("a process").mount_points;
     assert!(points.contains("/run/data") && points.contains("/var/run/data"), "{points:?}");
+}
+
+fn a_link_leads_out_of_no_container(site: &Site) {
+    let outside = site.sandbox.directory().join("outside");
+    fs::create_dir(&outside).expect("a directory");
+    let (up, absolute) = (format!("{}{}", "../".repeat(30), outside.display()), outside.display().to_string());
+    for (link, target) in [("up", up.as_str()), ("absolute", &absolute)] {
+        std::os::unix::fs::symlink(target, site.lower.join(link)).expect("a link");
+    }
+    let data = volume(site, "data");
+    fs::write(data.join("file"), "").expect("a file");
+    let mounts = ["up/a", "absolute/b"].map(|target| format!("{{volume: data, target: /{target}}}"));
+    let line = format!("ls {outside}/a {outside}/b; echo done", outside = outside.display());
+    site.run("web", &format!("{}mounts: [{}]\n", shell(&line), mounts.join(", ")));
+    assert_eq!(site.log_with("web", "done").matches("file\n").count(), 2);
+    assert_eq!(fs::read_dir(&outside).expect("the directory").count(), 0, "nothing of it is made on the host");
+    let mounted = fs::read_to_string("/proc/self/mounts").expect("the mounts");
+    assert!(!mounted.contains(&absolute), "{mounted}");
+}
+
+/// As `/etc/resolv.conf` is in images of distributions with systemd.
+fn a_link_to_nothing_yet_is_followed(site: &Site) {
+    let etc = site.lower.join("etc");
+    std::os::unix::fs::symlink("../run/systemd/resolve/stub-resolv.conf", etc.join("resolv.conf")).expect("a link");
+    site.run("web", &format!("{}dns: {{servers: [192.0.2.53]}}\n", shell("cat /run/systemd/resolve/*; echo done")));
+    assert_eq!(site.log_with("web", "done"), "nameserver 192.0.2.53\ndone\n");
 }

@@ -34,3 +34,17 @@ fn the_built_in_runtime_works_on_cgroup_v2_alone() {
         assert_eq!(seen.pids, Some(1));
     });
 }
+
+#[test]
+fn an_image_whose_proc_is_a_link_is_refused() {
+    on_site(built_in_runtime(), |site| {
+        let proc = site.lower.join("proc");
+        // Hidden paths would be hidden somewhere else.
+        let _ = fs::remove_dir(&proc);
+        std::os::unix::fs::symlink("/tmp", &proc).expect("a link");
+        site.create("web", &super::spec(&shell("true"))).expect("create");
+        let error = site.wait(site.containers.start(&super::name("web"))).expect_err("no /proc of its own");
+        let words = super::words(&error);
+        assert!(words.contains("mount /proc: Too many levels of symbolic links"), "{words}");
+    });
+}
