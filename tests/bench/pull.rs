@@ -9,10 +9,10 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use evenkeel_tests::images::{self, Image};
-use evenkeel_tests::program::built;
+use evenkeel_tests::program::{built, peak_memory};
 use evenkeel_tests::registry::{Options, Registry};
 use evenkeel_tests::{Sandbox, run};
 
@@ -144,26 +144,6 @@ fn run_podman(store: &Path, arguments: &[&str]) {
 
 fn quietly(command: &mut Command) {
     run(command.stdin(Stdio::null())).expect_code(0);
-}
-
-/// Runs a program to its end, requires success, and gives the most memory that it held at a time, in MiB.
-fn peak_memory(command: &mut Command) -> f64 {
-    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = quiet.spawn().expect("the program starts");
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let mut peak = 0.0_f64;
-    loop {
-        // The kernel keeps the peak; only what comes in the last moments can be missed.
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-        peak = peak.max(kib.unwrap_or(0.0) / 1024.0);
-        if let Some(ended) = child.try_wait().expect("its exit status") {
-            assert!(ended.success(), "{command:?}: {ended}");
-            return peak;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Packs whole directories of a tree, picked evenly and always the same, into the layers of an image.

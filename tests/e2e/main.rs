@@ -16,6 +16,7 @@ mod hostile;
 mod images;
 mod lifecycle;
 mod macvlan;
+mod memory;
 mod quickstart;
 mod registry;
 mod registry_faults;

@@ -20,6 +20,8 @@ pub enum Packing {
     Plain,
     Gzip,
     Zstd,
+    /// Zstd as a pipe packs it: the length not stated, and a window of so many bits.
+    ZstdWindow(u32),
 }
 
 /// An image to be written.
@@ -99,6 +101,12 @@ pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).expect("a stream in memory")
 }
 
+fn zstd_with_window(bytes: &[u8], log: u32) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("an encoder");
+    encoder.window_log(log).expect("a window");
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("a stream in memory")
+}
+
 /// What was written for one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenImage {
@@ -138,12 +146,13 @@ fn write_image(directory: &Path, image: &Image) -> (WrittenImage, Value) {
     let suffix = match image.packing {
         Packing::Plain => "",
         Packing::Gzip => "+gzip",
-        Packing::Zstd => "+zstd",
+        Packing::Zstd | Packing::ZstdWindow(_) => "+zstd",
     };
     let pack = |layer: &Vec<u8>| match image.packing {
         Packing::Plain => layer.clone(),
         Packing::Gzip => gzip(layer),
         Packing::Zstd => zstd(layer),
+        Packing::ZstdWindow(log) => zstd_with_window(layer, log),
     };
     let blobs: Vec<Vec<u8>> = image.layers.iter().map(pack).collect();
     let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| digest(layer)).collect();

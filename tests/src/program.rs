@@ -1,8 +1,10 @@
 //! Programs: where the built ones lie, and how one is run to its end.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -33,6 +35,26 @@ pub fn run(command: &mut Command) -> Run {
 /// Runs a line of shell and requires success.
 pub fn sh(line: &str) -> Run {
     run(Command::new("sh").args(["-ec", line])).expect_code(0)
+}
+
+/// Runs a program to its end, requires success, and gives the most memory that it held at a time, in MiB.
+pub fn peak_memory(command: &mut Command) -> f64 {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = quiet.spawn().expect("the program starts");
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let mut peak = 0.0_f64;
+    loop {
+        // The kernel keeps the peak; only what comes in the last moments can be missed.
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        peak = peak.max(kib.unwrap_or(0.0) / 1024.0);
+        if let Some(ended) = child.try_wait().expect("its exit status") {
+            assert!(ended.success(), "{command:?}: {ended}");
+            return peak;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Runs a program in a network namespace given by its path.

@@ -1,8 +1,15 @@
 //! Opens compressed streams, known by their first bytes: media types and file names are often wrong.
 
+mod frames;
+#[cfg(test)]
+mod tests;
+mod windows;
+
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
+use frames::Frames;
+use windows::Windows;
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +41,10 @@ impl Compression {
     }
 }
 
-/// The largest window of a zstd frame, which is held in memory: 128 MiB, what `zstd --ultra -22` needs.
-const ZSTD_WINDOW_LOG: u32 = 27;
+/// The windows of all zstd frames that this process decompresses at a time. Four layers as most tools pack them (8 MiB at
+/// most, which RFC 8878 section 3.1.1.1.2 asks of every decoder) do so side by side.
+static WINDOWS: Windows = Windows::new(32 << 20);
+
 const BUFFER: usize = 128 * 1024;
 
 /// A reader of the decompressed bytes of a stream.
@@ -43,6 +52,14 @@ pub type Decompressed<'a> = Box<dyn Read + Send + 'a>;
 
 /// Opens a stream for reading its decompressed bytes; gzip members and zstd frames that follow one another are one stream.
 pub fn decompress<'a>(source: impl Read + Send + 'a) -> io::Result<(Compression, Decompressed<'a>)> {
+    decompress_while(source, || Ok(()))
+}
+
+/// As [`decompress`]; an error of `wanted`, which is asked while others have the memory that a frame needs, ends the wait.
+pub fn decompress_while<'a>(
+    source: impl Read + Send + 'a,
+    wanted: impl Fn() -> io::Result<()> + Send + 'a,
+) -> io::Result<(Compression, Decompressed<'a>)> {
     let mut source = BufReader::with_capacity(BUFFER, source);
     // A short first read is no reason to look at fewer than four bytes.
     let beginning = source.fill_buf()?;
@@ -50,21 +67,21 @@ pub fn decompress<'a>(source: impl Read + Send + 'a) -> io::Result<(Compression,
         let mut head = Vec::new();
         (&mut source).take(4).read_to_end(&mut head)?;
         let compression = Compression::of(&head);
-        return open(compression, BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(source)));
+        return Ok(open(compression, BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(source)), wanted));
     }
     let compression = Compression::of(beginning);
-    open(compression, source)
+    Ok(open(compression, source, wanted))
 }
 
-fn open<'a>(compression: Compression, source: impl BufRead + Send + 'a) -> io::Result<(Compression, Decompressed<'a>)> {
+fn open<'a>(
+    compression: Compression,
+    source: impl BufRead + Send + 'a,
+    wanted: impl Fn() -> io::Result<()> + Send + 'a,
+) -> (Compression, Decompressed<'a>) {
     let reader: Decompressed<'a> = match compression {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(MultiGzDecoder::new(source)),
-        Compression::Zstd => {
-            let mut decoder = zstd::Decoder::with_buffer(source)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
+        Compression::Zstd => Box::new(Frames::new(source, &WINDOWS, wanted)),
     };
-    Ok((compression, reader))
+    (compression, reader)
 }

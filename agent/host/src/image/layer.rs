@@ -12,7 +12,7 @@ use evenkeel_shim::fail_point;
 use sha2::{Digest as _, Sha256};
 
 use super::ImageError;
-use super::compression::decompress;
+use super::compression::decompress_while;
 use super::extract::{ExtractError, Limits, extract};
 use super::layout::{Layout, digest};
 use crate::tree;
@@ -77,7 +77,8 @@ pub fn unpack(layout: &Layout, blob: impl Read + Send, layer: &Digest, meter: &M
     let failed = |source| ImageError::Layer { layer: layer.clone(), directory: layout.layers().to_owned(), source };
     let directory = layout.layer_directory()?;
     fail_point!("layer.begun");
-    let (_, stream) = decompress(meter.reader(blob)).map_err(|source| failed(ExtractError::Compression(source)))?;
+    let (_, stream) = decompress_while(meter.reader(blob), || meter.advance(0))
+        .map_err(|source| failed(ExtractError::Compression(source)))?;
     let root = File::open(directory.path()).map_err(ImageError::io("open", directory.path()))?;
     let hashed = Hashed { source: stream, hasher: Sha256::new() };
     let (extracted, mut rest) = extract(hashed, root.into(), Limits::default()).map_err(failed)?;
