@@ -42,8 +42,8 @@ fn limits_are_in_force() {
         write(machine, &calm("64Mi"));
         apply(machine);
 
-        let files = format!("cd {CALM}; cat memory.max cpu.max pids.max");
-        assert_eq!(machine.sh(&files).stdout, "67108864\n20000 100000\n20\n");
+        let files = format!("cd {CALM}; cat memory.max memory.swap.max cpu.max pids.max");
+        assert_eq!(machine.sh(&files).stdout, "67108864\n0\n20000 100000\n20\n");
         let throttled = format!("grep nr_throttled {CALM}/cpu.stat");
         machine.eventually(&throttled, |run| (!run.stdout.ends_with(" 0\n")).then_some(()));
 
@@ -67,11 +67,15 @@ fn limits_are_in_force() {
             assert!(drift.stdout.contains(field), "{drift}");
         }
         apply(machine);
-        assert_eq!(machine.sh(&files).stdout, "67108864\n20000 100000\n20\n");
+        assert_eq!(machine.sh(&files).stdout, "67108864\n0\n20000 100000\n20\n");
+        machine.sh(&format!("echo 1M >{CALM}/memory.swap.max"));
+        machine.run("evenkeel drift").expect_code(1).says("resources.memory.swap");
+        apply(machine);
+        assert_eq!(machine.sh(&files).stdout, "67108864\n0\n20000 100000\n20\n");
 
         write(machine, &calm("96Mi"));
         apply(machine);
-        assert_eq!(machine.sh(&files).stdout, "100663296\n20000 100000\n20\n");
+        assert_eq!(machine.sh(&files).stdout, "100663296\n0\n20000 100000\n20\n");
         assert_eq!(pid(machine), before, "limits are changed without a restart");
 
         manifests::remove_all(machine);

@@ -242,7 +242,7 @@ fn limits(judge: &Judge<'_>, stated: &LinuxResources) -> Result<Resources, OciEr
     if let Some(memory) = stated.memory() {
         judge.refuse(&[
             (memory.reservation().is_some(), "linux.resources.memory.reservation"),
-            (memory.swap().is_some(), "linux.resources.memory.swap"),
+            (memory.swap().is_some_and(|swap| memory.limit() != Some(swap)), "linux.resources.memory.swap"),
             (memory.swappiness().is_some(), "linux.resources.memory.swappiness"),
             (memory.disable_oom_killer().is_some(), "linux.resources.memory.disableOOMKiller"),
         ])?;

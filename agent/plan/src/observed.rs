@@ -291,6 +291,18 @@ pub struct ObservedLimits {
     pub memory: Option<u64>,
     pub cpus: Option<MilliCpus>,
     pub pids: Option<u64>,
+    pub swap: ObservedSwap,
+}
+
+/// How much swap a cgroup may use beside its memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ObservedSwap {
+    /// The kernel counts none for cgroups: there is nothing to compare, or to set.
+    #[default]
+    Unaccounted,
+    Unlimited,
+    Limited(u64),
 }
 
 /// What `/proc` says of a container's main process.

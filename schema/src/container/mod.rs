@@ -89,7 +89,7 @@ pub struct ContainerSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
-    /// Memory in bytes, the page cache included; beyond it the kernel ends a process.
+    /// Memory in bytes, the page cache included, and no swap beside it; beyond it the kernel ends a process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
     /// Processor time per time, in processors.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use evenkeel_plan::ObservedLimits;
+use evenkeel_host::container::cgroup::Hierarchies;
+use evenkeel_plan::{ObservedLimits, ObservedSwap};
 use evenkeel_schema::MilliCpus;
 use evenkeel_tests::ask::cgroup_file;
 use evenkeel_tests::eventually;
@@ -17,14 +18,32 @@ fn read(site: &Site, v2: &str, v1: &str) -> String {
     fs::read_to_string(file).expect("a limit").trim().to_owned()
 }
 
+/// What the kernel says of swap where memory is limited, or is not.
+fn swap(limited: bool) -> ObservedSwap {
+    match Hierarchies::of_host().expect("the host's hierarchies").limit_swap() {
+        false => ObservedSwap::Unaccounted,
+        true if limited => ObservedSwap::Limited(0),
+        true => ObservedSwap::Unlimited,
+    }
+}
+
+fn unlimited() -> Option<ObservedLimits> {
+    Some(ObservedLimits { swap: swap(false), ..ObservedLimits::default() })
+}
+
 fn limits_are_in_the_cgroup(site: &Site) {
     let yaml = format!("{}resources: {{memory: 64Mi, cpus: 0.5, pids: 20}}\n", shell("true"));
     site.run("web", &yaml);
     assert_eq!(read(site, "memory.max", "memory.limit_in_bytes"), "67108864");
+    if swap(true) != ObservedSwap::Unaccounted {
+        let swap = read(site, "memory.swap.max", "memory.memsw.limit_in_bytes");
+        assert!(["0", "67108864"].contains(&swap.as_str()), "{swap}");
+    }
     assert_eq!(read(site, "pids.max", "pids.max"), "20");
     assert!(["50000", "50000 100000"].contains(&read(site, "cpu.max", "cpu.cfs_quota_us").as_str()));
     let seen = site.observe("web");
-    let limits = ObservedLimits { memory: Some(64 << 20), cpus: Some(MilliCpus(500)), pids: Some(20) };
+    let limits =
+        ObservedLimits { memory: Some(64 << 20), cpus: Some(MilliCpus(500)), pids: Some(20), swap: swap(true) };
     assert_eq!(seen.limits, Some(limits));
     assert_eq!(seen.pids, Some(1));
     // What someone else writes is seen as it is.
@@ -35,10 +54,11 @@ fn limits_are_in_the_cgroup(site: &Site) {
 fn limits_change_while_it_runs(site: &Site) {
     let line = shell("true");
     let pid = site.run("web", &line);
-    assert_eq!(site.observe("web").limits, Some(ObservedLimits::default()));
+    assert_eq!(site.observe("web").limits, unlimited());
     let limited = spec(&format!("{line}resources: {{memory: 128Mi, cpus: 1.5, pids: 30}}\n"));
     site.update("web", &limited, &BTreeMap::new()).expect("update");
-    let limits = ObservedLimits { memory: Some(128 << 20), cpus: Some(MilliCpus(1500)), pids: Some(30) };
+    let limits =
+        ObservedLimits { memory: Some(128 << 20), cpus: Some(MilliCpus(1500)), pids: Some(30), swap: swap(true) };
     let seen = site.observe("web");
     assert_eq!((seen.limits, &seen.spec), (Some(limits), &limited));
     site.wait(site.containers.restart(&name("web"))).expect("restart");
@@ -51,7 +71,7 @@ fn limits_change_while_it_runs(site: &Site) {
     });
     assert!(!fs::exists(format!("/proc/{pid}/root/proc/1")).unwrap_or(false), "the old process is gone");
     site.update("web", &spec(&line), &BTreeMap::new()).expect("update");
-    assert_eq!(site.observe("web").limits, Some(ObservedLimits::default()));
+    assert_eq!(site.observe("web").limits, unlimited());
 }
 
 fn the_names_change_while_it_runs(site: &Site) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use evenkeel_plan::{
     Action, Desired, Endpoint, HealthState, Key, Kind, LinkKind, Name, ObservedContainer, ObservedInterface,
-    ObservedLimits, ObservedProcess, Plan, Remedy, RunState, Sight, Step, capability_mask, effective_capabilities,
+    ObservedLimits, ObservedProcess, ObservedSwap, Plan, Remedy, RunState, Sight, Step, capability_mask,
+    effective_capabilities,
 };
 use evenkeel_schema::{ContainerSpec, Driver, MountSource, NetworkMode, SeccompPolicy};
 
@@ -49,6 +50,7 @@ impl Host {
                 memory: resources.memory.map(|memory| memory.0 / 4096 * 4096),
                 cpus: resources.cpus,
                 pids: resources.pids.map(u64::from),
+                swap: resources.memory.map_or(ObservedSwap::Unlimited, |_| ObservedSwap::Limited(0)),
             };
         }
         let endpoints = &plan.endpoints[name];

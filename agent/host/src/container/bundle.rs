@@ -44,6 +44,8 @@ pub struct Host<'a> {
     pub machine: Machine<'a>,
     pub capabilities: &'a Capabilities,
     pub cgroup_namespaces: bool,
+    /// Whether a limit of swap can be set.
+    pub limits_swap: bool,
 }
 
 /// Puts the bundle together.
@@ -131,7 +133,7 @@ fn linux(parts: &Parts<'_>) -> Result<Linux, OciSpecError> {
     let allowed = capabilities.bounding().clone().unwrap_or_default();
 
     let mut linux = Linux::default();
-    linux.set_resources(Some(resources(&parts.spec.resources)));
+    linux.set_resources(Some(resources(&parts.spec.resources, parts.host.limits_swap)));
     linux.set_cgroups_path(Some(parts.cgroup.clone()));
     linux.set_namespaces(Some(namespaces));
     linux.set_masked_paths(Some(MASKED_PATHS.map(str::to_owned).into()));
@@ -143,13 +145,15 @@ fn linux(parts: &Parts<'_>) -> Result<Linux, OciSpecError> {
     Ok(linux)
 }
 
-fn resources(stated: &Resources) -> LinuxResources {
+fn resources(stated: &Resources, limits_swap: bool) -> LinuxResources {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut resources = LinuxResources::default();
     resources.set_devices(Some(devices::default_rules()));
     resources.set_memory(stated.memory.map(|bytes| {
         let mut memory = LinuxMemory::default();
         memory.set_limit(Some(signed(bytes.0)));
+        // Memory and swap together: no swap beside the memory.
+        memory.set_swap(limits_swap.then_some(signed(bytes.0)));
         memory
     }));
     resources.set_cpu(stated.cpus.map(|cpus| {

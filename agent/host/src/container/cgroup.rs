@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use evenkeel_plan::ObservedLimits;
+use evenkeel_plan::{ObservedLimits, ObservedSwap};
 use evenkeel_schema::{MilliCpus, Resources};
 use evenkeel_shim::fail_point;
 use rustix::fs::{FsWord, statfs};
@@ -20,6 +20,9 @@ use super::mountinfo::{MountTable, MountTableError};
 const ROOT: &str = "/sys/fs/cgroup";
 /// The magic number of cgroup v2 (statfs(2)).
 const UNIFIED_MAGIC: FsWord = 0x6367_7270;
+/// The limit of swap on cgroup v2, and of memory and swap together on v1; not there on a kernel that counts no swap.
+const UNIFIED_SWAP: &str = "memory.swap.max";
+const MEMORY_AND_SWAP: &str = "memory.memsw.limit_in_bytes";
 /// The period of processor quotas in microseconds, the kernel's default.
 pub const CPU_PERIOD: u64 = 100_000;
 /// How long killed processes may take to leave their cgroup.
@@ -77,6 +80,17 @@ impl Hierarchies {
             wanted.is_empty()
         })?;
         Ok(Self::of_mounts(&mounts))
+    }
+
+    /// Tells whether a limit of swap can be set. On cgroup v2 only a cgroup that is there can tell: nothing is claimed.
+    pub fn limit_swap(&self) -> bool {
+        match self {
+            Hierarchies::Unified(_) => true,
+            Hierarchies::Separate { controllers, .. } => {
+                let memory = controllers.iter().find(|(name, _)| name == "memory");
+                memory.is_some_and(|(_, root)| root.join(MEMORY_AND_SWAP).exists())
+            }
+        }
     }
 
     /// Finds the hierarchies among the mounts. Of several mounts on one place the last one is seen.
@@ -188,6 +202,7 @@ impl Cgroup {
         if let Ok(memory) = self.directory("memory", "memory") {
             let name = if self.unified() { "memory.max" } else { "memory.limit_in_bytes" };
             limits.memory = read_number(&memory.join(name))?.filter(|bytes| *bytes < UNLIMITED_MEMORY);
+            limits.swap = self.swap(&memory, limits.memory)?;
         }
         if let Ok(pids) = self.directory("pids", "pids") {
             limits.pids = read_number(&pids.join("pids.max"))?;
@@ -208,7 +223,24 @@ impl Cgroup {
         Ok(Some(limits))
     }
 
-    /// Writes the limits; what has none is unlimited.
+    /// Reads how much swap may be used; cgroup v1 limits it together with the memory.
+    fn swap(&self, directory: &Path, memory: Option<u64>) -> Result<ObservedSwap, CgroupError> {
+        let name = if self.unified() { UNIFIED_SWAP } else { MEMORY_AND_SWAP };
+        let file = directory.join(name);
+        Ok(match read(&file)?.as_deref() {
+            None => ObservedSwap::Unaccounted,
+            Some("max") => ObservedSwap::Unlimited,
+            Some(_) => match read_number(&file)? {
+                Some(bytes) if self.unified() => ObservedSwap::Limited(bytes),
+                Some(both) if both < UNLIMITED_MEMORY => {
+                    ObservedSwap::Limited(both.saturating_sub(memory.unwrap_or(0)))
+                }
+                _ => ObservedSwap::Unlimited,
+            },
+        })
+    }
+
+    /// Writes the limits; what has none is unlimited. Memory that is limited has no swap beside it: the limit would be none.
     pub fn set_limits(&self, resources: &Resources) -> Result<(), CgroupError> {
         let needed = |set: bool, directory: Result<PathBuf, CgroupError>| match directory {
             Ok(directory) if directory.is_dir() || set => Ok(Some(directory)),
@@ -219,7 +251,10 @@ impl Cgroup {
         let memory = resources.memory.map(|bytes| bytes.0.to_string());
         if let Some(directory) = needed(memory.is_some(), self.directory("memory", "memory"))? {
             match self.unified() {
-                true => set(&directory.join("memory.max"), memory.as_deref().unwrap_or("max"))?,
+                true => {
+                    set(&directory.join("memory.max"), memory.as_deref().unwrap_or("max"))?;
+                    set_if_there(&directory.join(UNIFIED_SWAP), memory.as_ref().map_or("max", |_| "0"))?;
+                }
                 false => set_memory_v1(&directory, memory.as_deref().unwrap_or("-1"))?,
             }
         }
@@ -322,15 +357,23 @@ fn unified_cpus(path: &Path, text: &str) -> Result<Option<MilliCpus>, CgroupErro
     }
 }
 
-/// Lowering below the limit of memory and swap together is refused in one order, raising in the other.
+/// The limit of memory is never above that of memory and swap together: it is lowered first, and raised last.
 fn set_memory_v1(directory: &Path, limit: &str) -> Result<(), CgroupError> {
-    let both = directory.join("memory.memsw.limit_in_bytes");
-    let first = set(&directory.join("memory.limit_in_bytes"), limit);
-    if first.is_ok() || !both.exists() {
-        return first;
+    let both = directory.join(MEMORY_AND_SWAP);
+    let memory = directory.join("memory.limit_in_bytes");
+    if fs::write(&memory, limit).is_err() {
+        set_if_there(&both, "-1")?;
     }
-    set(&both, "-1")?;
-    set(&directory.join("memory.limit_in_bytes"), limit)
+    set(&memory, limit)?;
+    set_if_there(&both, limit)
+}
+
+/// Writes a file that only a kernel which counts swap has.
+fn set_if_there(path: &Path, value: &str) -> Result<(), CgroupError> {
+    match set(path, value) {
+        Err(CgroupError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 fn read(path: &Path) -> Result<Option<String>, CgroupError> {

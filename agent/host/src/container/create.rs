@@ -142,6 +142,7 @@ impl Shared {
                 machine: Machine::this(),
                 capabilities: &capabilities::available(),
                 cgroup_namespaces: Path::new("/proc/self/ns/cgroup").exists(),
+                limits_swap: hierarchies.limit_swap(),
             },
         })?;
         let path = run.join("config.json");

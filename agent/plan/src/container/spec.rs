@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use evenkeel_schema::{Bytes, ContainerSpec, Health, Kind, Mount, MountSource, NetworkMode, RestartPolicy};
 
 use super::Container;
-use crate::{Action, Differences, Drift, Key, ObservedContainer, Remedy, Sight, effective_capabilities};
+use crate::{Action, Differences, Drift, Key, ObservedContainer, ObservedSwap, Remedy, Sight, effective_capabilities};
 
 /// Compares everything that is known from the two manifests and the images.
 pub(super) fn drift(container: &Container<'_>, observed: &ObservedContainer) -> Vec<Drift> {
@@ -181,6 +181,20 @@ fn describe_health(health: &Health) -> String {
     format!("{exec:?} every {interval}, timeout {timeout}, {retries} retries, start period {start_period}")
 }
 
+/// Compares the swap that a container may use: none beside a stated memory, which would be no limit otherwise.
+fn swap(memory_is_limited: bool, seen: ObservedSwap, differences: &mut Differences) {
+    let wanted = if memory_is_limited { ObservedSwap::Limited(0) } else { ObservedSwap::Unlimited };
+    let word = |swap| match swap {
+        ObservedSwap::Unaccounted => None,
+        ObservedSwap::Unlimited => Some("unlimited".to_owned()),
+        ObservedSwap::Limited(0) => Some("none".to_owned()),
+        ObservedSwap::Limited(bytes) => Some(Bytes(bytes).to_string()),
+    };
+    if seen != wanted && seen != ObservedSwap::Unaccounted {
+        differences.push("resources.memory.swap", word(wanted), word(seen), Remedy::Live);
+    }
+}
+
 /// Page sizes of the kernels that evenkeel runs on: a memory limit is rounded down to whole pages.
 const PAGE_SIZES: [u64; 3] = [4096, 16384, 65536];
 
@@ -195,6 +209,9 @@ fn resources(desired: &ContainerSpec, observed: &ObservedContainer, differences:
         differences.option("resources.memory", new.memory.as_ref(), memory.as_ref(), Remedy::Live);
     } else {
         differences.option("resources.memory", new.memory.as_ref(), old.memory.as_ref(), Remedy::Live);
+        if let Some(limits) = limits {
+            swap(new.memory.is_some(), limits.swap, differences);
+        }
     }
     let cpus = limits.map_or(old.cpus, |limits| limits.cpus);
     let found = if new.cpus == cpus { old.cpus } else { cpus };

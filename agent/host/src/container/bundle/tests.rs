@@ -71,6 +71,7 @@ fn the_whole_bundle() {
             machine: Machine { architecture: "x86_64", kernel: (6, 1) },
             capabilities: &Capabilities::from([Capability::Chown]),
             cgroup_namespaces: true,
+            limits_swap: true,
         },
     })
     .unwrap();

@@ -66,8 +66,19 @@ fn unified_limits_are_read_as_the_kernel_writes_them() {
     for (name, text) in [("memory.max", "67108864\n"), ("pids.max", "50\n"), ("cpu.max", "75000 50000\n")] {
         write(name, text);
     }
-    let limits = ObservedLimits { memory: Some(64 << 20), cpus: Some(MilliCpus(1500)), pids: Some(50) };
+    let limits = ObservedLimits {
+        memory: Some(64 << 20),
+        cpus: Some(MilliCpus(1500)),
+        pids: Some(50),
+        swap: ObservedSwap::Unaccounted,
+    };
     assert_eq!(cgroup.limits().unwrap(), Some(limits));
+    for (text, swap) in
+        [("max\n", ObservedSwap::Unlimited), ("0\n", ObservedSwap::Limited(0)), ("4096\n", ObservedSwap::Limited(4096))]
+    {
+        write("memory.swap.max", text);
+        assert_eq!(cgroup.limits().unwrap(), Some(ObservedLimits { swap, ..limits }));
+    }
     write("pids.max", "many\n");
     assert!(matches!(cgroup.limits(), Err(CgroupError::Number { text, .. }) if text == "many"));
 }
@@ -85,12 +96,12 @@ fn without_a_directory_there_are_no_limits() {
 fn limits_go_to_the_kernel_and_come_back() {
     let path = PathBuf::from(format!("/evenkeel-unit-{}/limits", std::process::id()));
     let cgroup = Cgroup::of_host(&path).unwrap();
+    let counts_swap = Hierarchies::of_host().unwrap().limit_swap();
     for (_, directory) in cgroup.directories() {
         fs::create_dir_all(directory).unwrap();
     }
     let resources = Resources { memory: Some(Bytes(64 << 20)), cpus: Some(MilliCpus(1250)), pids: Some(33) };
     cgroup.set_limits(&resources).unwrap();
-    let limits = ObservedLimits { memory: Some(64 << 20), cpus: Some(MilliCpus(1250)), pids: Some(33) };
     let seen = cgroup.limits().unwrap();
     cgroup.set_limits(&Resources { memory: Some(Bytes(128 << 20)), ..resources }).unwrap();
     let raised = cgroup.limits().unwrap();
@@ -98,9 +109,15 @@ fn limits_go_to_the_kernel_and_come_back() {
     let lifted = cgroup.limits().unwrap();
     let count = cgroup.count().unwrap();
     cgroup.kill_and_remove().unwrap();
+    // A kernel that counts no swap has no file for it.
+    let (none, any) = match counts_swap {
+        false => (ObservedSwap::Unaccounted, ObservedSwap::Unaccounted),
+        true => (ObservedSwap::Limited(0), ObservedSwap::Unlimited),
+    };
+    let limits = ObservedLimits { memory: Some(64 << 20), cpus: Some(MilliCpus(1250)), pids: Some(33), swap: none };
     assert_eq!(seen, Some(limits));
     assert_eq!(raised, Some(ObservedLimits { memory: Some(128 << 20), ..limits }));
-    assert_eq!(lifted, Some(ObservedLimits::default()));
+    assert_eq!(lifted, Some(ObservedLimits { swap: any, ..ObservedLimits::default() }));
     assert_eq!(count, Some(0));
     assert!(cgroup.everywhere().iter().all(|directory| !directory.parent().unwrap().exists()));
 }
