@@ -227,6 +227,23 @@ fn a_volume_changes_its_owner() {
 }
 
 #[test]
+fn settings_of_a_bridge_are_altered() {
+    sandboxed(|sandbox| {
+        story::bridge(sandbox);
+        sandbox.apply();
+        for (field, setting, wrong, right) in [
+            ("sysctl.ipv4.route_localnet", "net/ipv4/conf/ek-shop/route_localnet", "0", "1\n"),
+            ("sysctl.ipv6.accept_ra", "net/ipv6/conf/ek-shop/accept_ra", "2", "0\n"),
+        ] {
+            let path = format!("/proc/sys/{setting}");
+            named_and_repaired(sandbox, "network/shop", field, || fs::write(&path, wrong).expect("the setting"));
+            assert_eq!(fs::read_to_string(&path).expect("the setting"), right);
+        }
+        assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n");
+    });
+}
+
+#[test]
 fn limits_are_changed_in_the_cgroup() {
     sandboxed(|sandbox| {
         story::macvlan(sandbox);

@@ -11,6 +11,11 @@ use crate::MacAddress;
 /// Longest name of a link, in bytes (netdevice(7), `IFNAMSIZ` less its zero).
 pub const MAX_LINK_NAME: usize = 15;
 
+/// What a bridge has under `net/<family>/conf/<link>` of sysctl(8): family, setting, value. What is published on 127.0.0.1
+/// comes back over the bridge (the firewall table drops such addresses on the way in), and no router's word is taken
+/// from a container.
+pub const BRIDGE_SETTINGS: [(&str, &str, &str); 2] = [("ipv4", "route_localnet", "1"), ("ipv6", "accept_ra", "0")];
+
 /// Names the bridge of a network: stated, or `ek-` and the network's name, shortened with a hash where it is too long.
 pub fn bridge_link(network: &Name, spec: &NetworkSpec) -> String {
     if let Some(bridge) = &spec.bridge {

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use crate::decide::Resource;
 use crate::{
-    Differences, Drift, Key, LinkKind, Observed, ObservedLink, ObservedNetwork, Remedy, Sight, Why, bridge_addresses,
-    bridge_link, network_mac, shim_address, shim_link, shim_routes,
+    BRIDGE_SETTINGS, Differences, Drift, Key, LinkKind, Observed, ObservedLink, ObservedNetwork, Remedy, Sight, Why,
+    bridge_addresses, bridge_link, network_mac, shim_address, shim_link, shim_routes,
 };
 
 /// One desired network.
@@ -108,6 +108,12 @@ impl Network<'_> {
                 self.mac("link.mac", link, differences);
                 mtu(spec, link, differences);
                 differences.members("addresses", &bridge_addresses(spec), &link.addresses, Remedy::Live);
+                for (family, setting, value) in BRIDGE_SETTINGS {
+                    // A kernel without IPv6 has none of its settings.
+                    if let Some(found) = observed.settings.get(setting) {
+                        differences.field(&format!("sysctl.{family}.{setting}"), &value, &found.as_str(), Remedy::Live);
+                    }
+                }
             }
         }
         if !spec.internal {

@@ -116,6 +116,8 @@ pub struct ObservedNetwork {
     pub forwarding_v4: bool,
     /// `net.ipv6.conf.all.forwarding`.
     pub forwarding_v6: bool,
+    /// What the kernel has for those of [`crate::BRIDGE_SETTINGS`] that it knows, for the bridge.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// What a link is, by the kernel's word for it (`IFLA_INFO_KIND`).

@@ -184,11 +184,17 @@ impl Host {
             None if owned => true,
             None => return Sight::Absent,
         };
+        let bridge = link.filter(|link| link.kind == LinkKind::Bridge);
+        let settings = match bridge.map(|link| own_link::bridge_settings(&link.name)).transpose() {
+            Ok(settings) => settings.unwrap_or_default(),
+            Err(error) => return Sight::Unreadable(in_full(&error)),
+        };
         let observed = ObservedNetwork {
             link: link.map(|link| self.link(link)),
             parent: parent.map(|parent| self.link(parent)),
             forwarding_v4: self.forwarding.0,
             forwarding_v6: self.forwarding.1,
+            settings,
         };
         Sight::Found { observed, owned }
     }

@@ -3,11 +3,11 @@
 //! Both are one procedure over [`OwnLink`], which says what the link is to be. A macvlan network without a shim has no
 //! link of its own. Containers' interfaces are `endpoint.rs`'s matter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel_plan::{
-    LinkKind, MacAddress, bridge_addresses, bridge_link, interim_link, network_mac, shim_address, shim_link,
-    shim_routes,
+    BRIDGE_SETTINGS, LinkKind, MacAddress, bridge_addresses, bridge_link, interim_link, network_mac, shim_address,
+    shim_link, shim_routes,
 };
 use evenkeel_schema::{Driver, Key, Kind, Name, NetworkSpec};
 use evenkeel_shim::fail_point;
@@ -247,11 +247,25 @@ fn forward(spec: &NetworkSpec) -> Result<(), NetworkError> {
     Ok(())
 }
 
-/// Lets what is published on 127.0.0.1 come back over the bridge (the firewall table drops such addresses on the way in),
-/// and takes no router's word from a container.
 fn settle_bridge(link: &str) -> Result<(), NetworkError> {
-    sysctl::write(&format!("ipv4/conf/{link}/route_localnet"), "1")?;
-    sysctl::write(&format!("ipv6/conf/{link}/accept_ra"), "0")
+    for (family, setting, value) in BRIDGE_SETTINGS {
+        sysctl::write(&setting_of(link, family, setting), value)?;
+    }
+    Ok(())
+}
+
+/// Reads what a bridge has for the settings that it is to have.
+pub(super) fn bridge_settings(link: &str) -> Result<BTreeMap<String, String>, NetworkError> {
+    let mut settings = BTreeMap::new();
+    for (family, setting, _) in BRIDGE_SETTINGS {
+        let value = sysctl::read(&setting_of(link, family, setting))?;
+        settings.extend(value.map(|value| (setting.to_owned(), value)));
+    }
+    Ok(settings)
+}
+
+fn setting_of(link: &str, family: &str, setting: &str) -> String {
+    format!("{family}/conf/{link}/{setting}")
 }
 
 async fn bring_routes(netlink: &Netlink, link: &Link, wanted: &BTreeSet<IpNet>) -> Result<(), NetworkError> {
