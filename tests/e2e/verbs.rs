@@ -33,6 +33,16 @@ fn logs_come_with_stream_and_time() {
             times.is_sorted() && times.iter().all(|time| time.starts_with("20") && time.ends_with('Z')),
             "{times:?}"
         );
+        let json = sandbox.evenkeel(&["logs", "-o", "json", "talker"]).expect_code(0);
+        let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("an object in each line");
+        let mut lines: Vec<_> =
+            json.stdout.lines().map(parse).map(|line| (line["stream"].clone(), line["log"].clone())).collect();
+        lines.sort_by_key(|(_, log)| log.to_string());
+        let lines: Vec<_> =
+            lines.iter().map(|(stream, log)| (stream.as_str().unwrap(), log.as_str().unwrap())).collect();
+        assert_eq!(lines, [("stdout", "one\n"), ("stdout", "three\n"), ("stderr", "two\n")]);
+        let yaml = sandbox.evenkeel(&["logs", "-o", "yaml", "talker"]).expect_code(0);
+        assert_eq!(yaml.stdout.lines().filter(|line| line.starts_with("- ")).count(), 3, "{yaml}");
     });
 }
 

@@ -11,16 +11,20 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, names};
-use crate::settings::Settings;
+use crate::settings::{Format, Settings};
 
 /// Show what a container wrote to its standard output and error
 #[derive(Debug, Args)]
-#[command(after_help = "What it wrote to its standard error goes to this program's standard error.
+#[command(
+    after_help = "What it wrote to its standard error goes to this program's standard error. As JSON, each line is an object of its
+own with log, stream and time; as YAML, an item of one list.
 
 Examples:
   evenkeel logs web
   evenkeel logs -f --tail 20 web
-  evenkeel logs -t --since 10m container/web")]
+  evenkeel logs -t --since 10m container/web
+  evenkeel logs -o json web"
+)]
 pub struct LogsArgs {
     /// The container, as web or container/web
     #[arg(value_name = "CONTAINER")]
@@ -37,6 +41,9 @@ pub struct LogsArgs {
     /// Show the time of every line
     #[arg(short, long)]
     pub timestamps: bool,
+    /// Form of the output
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
 }
 
 /// Reads a time, or a length of time that has passed.
@@ -65,7 +72,7 @@ pub async fn run(arguments: &LogsArgs, settings: &Settings) -> Result<u8, Failur
     let query = LogQuery { tail: arguments.tail, since: arguments.since, ..LogQuery::default() };
     let mut reader = read(&log_path(&name, settings), &query)?;
     for line in reader.by_ref() {
-        if !write(&line?, arguments.timestamps)? {
+        if !write(&line?, arguments)? {
             return Ok(0);
         }
     }
@@ -77,7 +84,7 @@ pub async fn run(arguments: &LogsArgs, settings: &Settings) -> Result<u8, Failur
             line = reader.follow() => line?,
             _ = tokio::signal::ctrl_c() => return Ok(0),
         };
-        if !write(&line, arguments.timestamps)? {
+        if !write(&line, arguments)? {
             return Ok(0);
         }
     }
@@ -90,11 +97,16 @@ fn log_path(name: &Name, settings: &Settings) -> PathBuf {
     told.map_or_else(|| settings.paths.container_state(name).join("logs/current.log"), |config| config.log.path)
 }
 
-/// Writes a line to the stream it came from; `false` where nobody reads any more.
-fn write(line: &LogLine, timestamps: bool) -> Result<bool, Failure> {
-    let time = if timestamps { format!("{} ", line.time) } else { String::new() };
-    let text = format!("{time}{}", line.log);
-    let written = if line.stream == "stderr" {
+/// Writes a line, as text to the stream it came from; `false` where nobody reads any more.
+fn write(line: &LogLine, arguments: &LogsArgs) -> Result<bool, Failure> {
+    let text = match arguments.output {
+        Format::Text if arguments.timestamps => format!("{} {}", line.time, line.log),
+        Format::Text => line.log.clone(),
+        // One line each: whoever reads them while they come knows where each ends.
+        Format::Json => serde_json::to_string(line)? + "\n",
+        Format::Yaml => serde_yaml::to_string(&[serde_json::to_value(line)?])?,
+    };
+    let written = if arguments.output == Format::Text && line.stream == "stderr" {
         std::io::stderr().lock().write_all(text.as_bytes())
     } else {
         let mut out = std::io::stdout().lock();
