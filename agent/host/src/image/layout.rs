@@ -20,6 +20,9 @@ use super::follow::{Follower, Growth};
 use super::record::Record;
 use crate::{Paths, tree};
 
+/// What `oci-layout` holds (OCI image spec, image layout).
+const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
 /// Names of scratch directories begin so; whoever uses one holds its lock.
 const SCRATCH_PREFIX: &str = ".tmp-";
 
@@ -103,10 +106,7 @@ impl Layout {
             fs::create_dir_all(&directory).map_err(ImageError::io("create", directory))?;
         }
         self.clear_leftovers()?;
-        let layout = self.images.join("oci-layout");
-        if !layout.exists() {
-            write_atomically(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        }
+        self.write_marker()?;
         *scratch = Some(Scratch { images: Locked::new(&self.images)?, layers: Locked::new(&self.layers)? });
         Ok(())
     }
@@ -225,8 +225,40 @@ impl Layout {
         }
     }
 
+    /// Writes `oci-layout`, by which other tools know the directory, unless it is there and sound.
+    fn write_marker(&self) -> Result<(), ImageError> {
+        if self.has_marker()? {
+            return Ok(());
+        }
+        write_atomically(&self.images.join("oci-layout"), MARKER)
+    }
+
+    /// Tells whether `oci-layout` is there and sound.
+    pub fn has_marker(&self) -> Result<bool, ImageError> {
+        Ok(self.read_file("oci-layout")?.is_some_and(|text| text == MARKER))
+    }
+
+    /// Tells whether `index.json` is there and names an image as its record has it.
+    pub fn is_indexed(&self, name: &Name, record: &Record) -> Result<bool, ImageError> {
+        let text = self.read_file("index.json")?.unwrap_or_default();
+        let index: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        let entries = index["manifests"].as_array();
+        Ok(entries.is_some_and(|entries| entries.contains(&record.index_entry(name))))
+    }
+
+    /// Reads a file of the store; `None` where there is none.
+    fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>, ImageError> {
+        let path = self.images.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ImageError::Io { action: "read", path, source }),
+        }
+    }
+
     /// Writes `index.json` from the records, so that every tool that reads OCI layouts can read this one.
     pub fn write_index(&self) -> Result<(), ImageError> {
+        self.write_marker()?;
         let manifests: Vec<serde_json::Value> =
             self.records()?.iter().map(|(name, record)| record.index_entry(name)).collect();
         let index = serde_json::json!({

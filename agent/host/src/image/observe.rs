@@ -28,7 +28,7 @@ impl Store {
             let (inner, name) = (self.inner.clone(), name.clone());
             blocking(move || {
                 let record = inner.layout.record(&name)?;
-                record.map(|record| Ok((damage(&inner.layout, &record)?, record))).transpose()
+                record.map(|record| Ok((damage(&inner.layout, &name, &record)?, record))).transpose()
             })
             .await
         };
@@ -128,7 +128,7 @@ fn changed_file(
 }
 
 /// Says in words what the store lacks of an image.
-fn damage(layout: &Layout, record: &Record) -> Result<Vec<String>, ImageError> {
+fn damage(layout: &Layout, name: &Name, record: &Record) -> Result<Vec<String>, ImageError> {
     let mut damage = Vec::new();
     for (what, blob) in [("manifest", &record.manifest), ("configuration", &record.config)] {
         if layout.read_blob(&blob.digest)?.is_none() {
@@ -145,6 +145,12 @@ fn damage(layout: &Layout, record: &Record) -> Result<Vec<String>, ImageError> {
         if !present(&directory, "look at")?.is_some_and(|metadata| metadata.is_dir()) {
             damage.push(format!("directory of layer {} is missing", layer.diff_id));
         }
+    }
+    if !layout.has_marker()? {
+        damage.push("oci-layout of the store is missing or damaged".to_owned());
+    }
+    if !layout.is_indexed(name, record)? {
+        damage.push("index.json of the store does not name it".to_owned());
     }
     damage.dedup();
     Ok(damage)

@@ -315,8 +315,11 @@ impl Fetch<'_> {
                 layout.flush()?;
                 fail_point!("store.flushed");
             }
-            if earlier.as_ref() != Some(&record) {
+            let recorded = earlier.as_ref() == Some(&record);
+            if !recorded {
                 layout.write_record(&name, &record)?;
+            }
+            if !recorded || !layout.has_marker()? || !layout.is_indexed(&name, &record)? {
                 layout.write_index()?;
             }
             Ok(record)
