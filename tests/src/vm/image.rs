@@ -146,7 +146,8 @@ cd "$content"; find . | busybox cpio -o -H newc >"$directory/initramfs"
 fn disk(directory: &Path, system: &Path) -> PathBuf {
     let chosen = std::env::var_os(PROGRAMS).map(PathBuf::from);
     let under_test = |name: &str| chosen.as_ref().map_or_else(|| built(name), |directory| directory.join(name));
-    let programs = [under_test("evenkeel"), under_test("evenkeel-shim"), built("evenkeel-test-guest")];
+    let programs =
+        [under_test("evenkeel"), under_test("evenkeel-oci"), under_test("evenkeel-shim"), built("evenkeel-test-guest")];
     let state = programs.each_ref().map(|program| {
         let metadata = fs::metadata(program).expect("a built program");
         (metadata.len(), metadata.modified().expect("its time"))
