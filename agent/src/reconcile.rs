@@ -158,6 +158,8 @@ struct Pass {
     desired: Desired,
     /// Networks as they were applied last, for those whose manifest went.
     last_applied: Desired,
+    /// Objects that a manifest stated at the last pass.
+    last_wanted: BTreeSet<Key>,
     leases: BTreeMap<Name, BTreeMap<Name, BTreeSet<IpAddr>>>,
     plan: Plan,
     actions: BTreeMap<Key, Action>,
@@ -186,6 +188,7 @@ impl Pass {
             settler: Settler::new(Arc::clone(&session.ledger)),
             desired: desired.clone(),
             last_applied: known.last_applied,
+            last_wanted: known.wanted,
             leases: known.leases,
             actions: plan
                 .steps
@@ -221,6 +224,7 @@ impl Pass {
                 // In sync already; the ledger follows a manifest that changed without the host having to.
                 Action::Keep => intents.kept.extend(self.stated(key)),
                 Action::Delete => intents.leaving.push(key.clone()),
+                Action::Hold(Why::Kept) if self.last_wanted.contains(key) => intents.released.push(key.clone()),
                 Action::Hold(_) => {}
             }
         }

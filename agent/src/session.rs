@@ -10,7 +10,7 @@ use evenkeel_host::{Applier, Known, ObserveError, Observer, Paths, RootHeld};
 use evenkeel_plan::{Desired, Observed, Options, Plan, plan};
 
 use crate::fetch::Fetches;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{EntryState, Ledger, LedgerError};
 use crate::lock::{LockError, RootLock};
 
 impl RootHeld for RootLock {}
@@ -105,6 +105,11 @@ fn known(ledger: &Ledger) -> Result<Known, LedgerError> {
     let entries = ledger.entries()?;
     Ok(Known {
         ledger: entries.iter().map(|(key, entry)| (key.clone(), entry.policy)).collect(),
+        wanted: entries
+            .iter()
+            .filter(|(_, entry)| entry.state != EntryState::Kept)
+            .map(|(key, _)| key.clone())
+            .collect(),
         last_applied: ledger.last_applied_of(entries)?,
         leases: ledger.leases()?,
         overrides: ledger.overrides()?,

@@ -21,6 +21,8 @@ const IMAGES_AT_ONCE: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     pub ledger: BTreeMap<Key, Policy>,
+    /// Those of the ledger that a manifest stated at the last pass: others are there because their policy keeps them.
+    pub wanted: BTreeSet<Key>,
     /// The objects of the ledger as they were applied last: what to look for when a manifest went.
     pub last_applied: Desired,
     pub leases: BTreeMap<Name, BTreeMap<Name, BTreeSet<IpAddr>>>,

@@ -38,7 +38,7 @@ pub async fn run(arguments: &DriftArgs, settings: &Settings) -> Result<u8, Failu
     let session = Session::open(&settings.paths, runtime(settings)?).await?;
     let intent = match (&arguments.file, session.ledger()) {
         (Some(file), ledger) => source::read(&existing(file)?, ledger, false)?,
-        (None, Some(ledger)) => Intent { desired: ledger.last_applied()?, ..Intent::default() },
+        (None, Some(ledger)) => Intent { desired: ledger.wanted()?, ..Intent::default() },
         (None, None) => {
             let root = settings.paths.root().display();
             let message = format!("nothing was ever applied to {root}");

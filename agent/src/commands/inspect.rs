@@ -65,6 +65,7 @@ pub async fn run(arguments: &InspectArgs, settings: &Settings) -> Result<u8, Fai
             EntryState::Applying => "applying",
             EntryState::Applied => "applied",
             EntryState::Deleting => "deleting",
+            EntryState::Kept => "kept",
         },
         file: entry.file,
         manifest: without_secrets(entry.object),

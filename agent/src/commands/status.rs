@@ -58,7 +58,7 @@ pub async fn run(arguments: &StatusArgs, settings: &Settings) -> Result<u8, Fail
         overrides: BTreeMap::new(),
     };
     if let Some(ledger) = session.ledger() {
-        let desired = ledger.last_applied()?;
+        let desired = ledger.wanted()?;
         let (observed, plan) = session.plan(&desired, &Allow::default().options()).await?;
         status.source = ledger.source()?;
         status.objects = object_rows(&observed, &plan, clock);

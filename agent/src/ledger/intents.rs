@@ -44,6 +44,8 @@ pub struct Intents {
     pub kept: Vec<Stated>,
     /// Objects about to be deleted.
     pub leaving: Vec<Key>,
+    /// Objects that no manifest states any more and that their policy keeps.
+    pub released: Vec<Key>,
     pub leases: Vec<Lease>,
 }
 
@@ -61,7 +63,9 @@ impl Ledger {
     pub fn intend(&self, intents: &Intents) -> Result<(), LedgerError> {
         let begun = encoded(&intents.begun)?;
         let kept = self.news(encoded(&intents.kept)?)?;
-        if begun.is_empty() && kept.is_empty() && intents.leaving.is_empty() && intents.leases.is_empty() {
+        let leaving = intents.leaving.iter().map(|key| (key, EntryState::Deleting));
+        let leaving: Vec<_> = leaving.chain(intents.released.iter().map(|key| (key, EntryState::Kept))).collect();
+        if begun.is_empty() && kept.is_empty() && leaving.is_empty() && intents.leases.is_empty() {
             return Ok(());
         }
         self.write(|transaction| {
@@ -80,8 +84,8 @@ impl Ledger {
                 keep.execute(params![key, EntryState::Applied.as_str(), object, file])?;
             }
             let mut leave = transaction.prepare_cached("UPDATE objects SET state = ?2 WHERE key = ?1")?;
-            for key in &intents.leaving {
-                leave.execute(params![key.to_string(), EntryState::Deleting.as_str()])?;
+            for (key, state) in leaving {
+                leave.execute(params![key.to_string(), state.as_str()])?;
             }
             intents.leases.iter().try_for_each(|lease| write_lease(transaction, lease))
         })

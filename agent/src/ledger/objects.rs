@@ -36,6 +36,8 @@ pub enum EntryState {
     Applied,
     /// Its deletion was begun: some, all or nothing of it may be left.
     Deleting,
+    /// No manifest states it any more, and its policy keeps it.
+    Kept,
 }
 
 impl EntryState {
@@ -44,11 +46,13 @@ impl EntryState {
             EntryState::Applying => "applying",
             EntryState::Applied => "applied",
             EntryState::Deleting => "deleting",
+            EntryState::Kept => "kept",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [EntryState::Applying, EntryState::Applied, EntryState::Deleting].into_iter().find(|s| s.as_str() == text)
+        let all = [EntryState::Applying, EntryState::Applied, EntryState::Deleting, EntryState::Kept];
+        all.into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -86,7 +90,14 @@ impl Ledger {
         Ok(entries)
     }
 
-    /// Gives all entries as they were applied or begun last, less what was being deleted: what `drift` compares with.
+    /// Gives what manifests stated at the last pass: what `drift` compares with. What only its policy keeps is not wanted.
+    pub fn wanted(&self) -> Result<Desired, LedgerError> {
+        let mut entries = self.entries()?;
+        entries.retain(|_, entry| entry.state != EntryState::Kept);
+        self.last_applied_of(entries)
+    }
+
+    /// Gives all entries as they were applied or begun last, less what was being deleted.
     pub fn last_applied(&self) -> Result<Desired, LedgerError> {
         self.last_applied_of(self.entries()?)
     }

@@ -136,8 +136,10 @@ fn container(state: RunState) -> ObservedContainer {
         spec: serde_json::from_value(json!({"image": "web", "command": ["/usr/sbin/nginx"], "ports": ["8080:80"]}))
             .unwrap(),
         image: format!("sha256:{}", "a".repeat(64)).parse().unwrap(),
+        record_lost: false,
         state,
         shim_alive: true,
+        shim_trouble: None,
         rootfs_mounted: true,
         interfaces: None,
         limits: None,
