@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use evenkeel_tests::{Sandbox, ask, program, sandboxed};
+use serde_json::Value;
 
 use crate::story;
 
 /// Requires that a damage is named, by object and field, and repaired by one pass.
 #[track_caller]
-fn named_and_repaired(sandbox: &Sandbox, object: &str, field: &str, damage: impl FnOnce()) {
+pub fn named_and_repaired(sandbox: &Sandbox, object: &str, field: &str, damage: impl FnOnce()) {
     story::in_sync(sandbox);
     damage();
     let drift = sandbox.evenkeel(&["drift"]).expect_code(1).says(object).says(field);
@@ -130,6 +131,39 @@ fn a_bridge_is_deleted() {
         assert_eq!(ask::addresses("ek-shop"), ["10.77.0.1/24", "fd77::1/64"]);
         assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n");
         assert_eq!(story::running(sandbox, "front"), front, "the container's process lived through it");
+    });
+}
+
+/// The kernel makes them with an address and never again.
+#[test]
+fn the_routes_of_an_address_are_flushed() {
+    sandboxed(|sandbox| {
+        story::bridge(sandbox);
+        sandbox.apply();
+        let front = story::running(sandbox, "front");
+        assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n");
+        // Those of link-local addresses are the kernel's own matter.
+        let own = |mut routes: Value| {
+            routes.as_array_mut().expect("a list").retain(|route| route["dst"] != "fe80::/64");
+            routes
+        };
+        let ask = ["-4", "-6"].map(|family| [family, "route", "show", "dev", "ek-shop"]);
+        let routes = || ask.map(|question| own(ask::ip_json(&question)));
+        let before = routes();
+        named_and_repaired(sandbox, "network/shop", "routes", || {
+            program::sh("ip route flush dev ek-shop; ip -6 route flush dev ek-shop");
+        });
+        assert_eq!(routes(), before, "as the kernel had made them");
+        let netns = sandbox.container_netns("front");
+        let inside = || ["-4", "-6"].map(|family| own(ask::ip_json_in(&netns, &[family, "route"])));
+        let before = inside();
+        named_and_repaired(sandbox, "container/front", "networks.shop.routes", || {
+            program::run_in(&netns, &["sh", "-ec", "ip route flush dev eth0; ip -6 route flush dev eth0"])
+                .expect_code(0);
+        });
+        assert_eq!(inside(), before);
+        assert_eq!(story::running(sandbox, "front"), front);
+        assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n");
     });
 }
 

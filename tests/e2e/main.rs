@@ -3,6 +3,7 @@
 mod agent;
 mod bridge;
 mod damage;
+mod damage_shims;
 mod disk_full;
 mod errors;
 mod failpoints;

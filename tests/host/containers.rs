@@ -73,6 +73,7 @@ pub fn on_site(runtime: RuntimeProgram, check: impl FnOnce(&Site)) {
             layers: vec![digest('3')],
             size: 0,
             damage: Vec::new(),
+            layers_lost: false,
             upstream: None,
         };
         let site = Site { sandbox, containers, image, lower, tokio: tokio.expect("a runtime") };

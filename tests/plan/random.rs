@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use evenkeel_manifests::load;
-use evenkeel_plan::{Desired, Exit, Key, Name, Observed, ObservedFirewall, ObservedLink, Override, RunState, Sight};
+use evenkeel_plan::{
+    Desired, Exit, Key, Name, Observed, ObservedFirewall, ObservedLink, Override, RunState, ShimTrouble, Sight,
+};
 use evenkeel_tests::model::{Host, digest_of};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -202,6 +204,9 @@ pub fn damage(host: &mut Host, (what, which): Damage) {
         let mut gone = None;
         found(&mut observed.networks, which, |network| match &mut network.link {
             link @ Some(_) if what.is_multiple_of(12) => gone = link.take(),
+            Some(ObservedLink { addresses, unrouted, .. }) if which.is_multiple_of(2) => {
+                unrouted.extend(addresses.iter().map(ipnet::IpNet::trunc));
+            }
             Some(ObservedLink { up, addresses, routes, mtu, .. }) => {
                 *up = false;
                 *mtu = 999;
@@ -235,6 +240,13 @@ fn containers(observed: &mut Observed, what: u8, which: u8) {
         2 => {
             container.state = RunState::Exited { exit, restarts: 0 };
             container.process = None;
+        }
+        3 if which.is_multiple_of(2) => {
+            container.record_lost = true;
+            container.shim_trouble = Some(ShimTrouble::Stopped);
+            for interface in container.interfaces.iter_mut().flatten() {
+                interface.unrouted = interface.addresses.iter().map(ipnet::IpNet::trunc).collect();
+            }
         }
         3 => container.interfaces.iter_mut().flatten().for_each(|interface| interface.addresses.clear()),
         4 => drop(container.interfaces.as_mut().and_then(Vec::pop)),

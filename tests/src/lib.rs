@@ -10,6 +10,7 @@ pub mod images;
 pub mod leftovers;
 pub mod model;
 pub mod program;
+pub mod random;
 pub mod registry;
 pub mod rootfs;
 pub mod sandbox;

@@ -129,6 +129,7 @@ impl Applier {
     pub async fn restart_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
         self.observer.containers.stop(plan.name, None).await?;
         fail_point!("container.stopped");
+        self.observer.containers.unmount(plan.name).await?;
         self.start_container(plan).await
     }
 

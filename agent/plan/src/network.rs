@@ -107,7 +107,9 @@ impl Network<'_> {
                 up("link.up", link, differences);
                 self.mac("link.mac", link, differences);
                 mtu(spec, link, differences);
-                differences.members("addresses", &bridge_addresses(spec), &link.addresses, Remedy::Live);
+                let addresses = bridge_addresses(spec);
+                differences.members("addresses", &addresses, &link.addresses, Remedy::Live);
+                unrouted("routes", &addresses, &link.name, &link.unrouted, differences);
                 for (family, setting, value) in BRIDGE_SETTINGS {
                     // A kernel without IPv6 has none of its settings.
                     if let Some(found) = observed.settings.get(setting) {
@@ -157,6 +159,19 @@ impl Network<'_> {
             routes.iter().map(|route| format!("{route} dev {}", link.name)).collect()
         };
         differences.members("shim.routes", &over(&shim_routes(spec)), &over(&link.routes), Remedy::Live);
+    }
+}
+
+/// Notes the subnets of stated addresses whose route is gone. Where the address itself is, it comes back with the address.
+pub(crate) fn unrouted<'a>(
+    field: &str,
+    addresses: impl IntoIterator<Item = &'a IpNet>,
+    link: &str,
+    unrouted: &BTreeSet<IpNet>,
+    differences: &mut Differences,
+) {
+    for subnet in addresses.into_iter().map(IpNet::trunc).filter(|subnet| unrouted.contains(subnet)) {
+        differences.push(field, Some(format!("{subnet} dev {link}")), None, Remedy::Live);
     }
 }
 

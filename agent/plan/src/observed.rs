@@ -89,6 +89,9 @@ pub struct ObservedImage {
     pub size: u64,
     /// What the store lacks of it, in words; empty for a sound image.
     pub damage: Vec<String>,
+    /// A layer's directory is among what it lacks: whatever was mounted over it has lost its files.
+    #[serde(default)]
+    pub layers_lost: bool,
     /// The digest that the source has now, where it was asked: a registry under `pull: always`, a changed file.
     pub upstream: Option<Result<Digest, String>>,
 }
@@ -191,6 +194,8 @@ pub struct ObservedLink {
     pub addresses: BTreeSet<IpNet>,
     /// Destinations of the main table's routes over this link, the kernel's own not included.
     pub routes: BTreeSet<IpNet>,
+    /// Subnets of its addresses that no route over this link leads to, although the kernel makes one with each.
+    pub unrouted: BTreeSet<IpNet>,
 }
 
 /// A container: how it was made, and what the kernel says of it now.
@@ -201,9 +206,15 @@ pub struct ObservedContainer {
     pub spec: ContainerSpec,
     /// The image it was made from.
     pub image: Digest,
+    /// The record of how it was made is gone from its state directory; a copy said the above.
+    #[serde(default)]
+    pub record_lost: bool,
     pub state: RunState,
     /// Whether its shim lives.
     pub shim_alive: bool,
+    /// Why its shim does nothing although it lives.
+    #[serde(default)]
+    pub shim_trouble: Option<ShimTrouble>,
     /// Whether its root file system is mounted.
     pub rootfs_mounted: bool,
     /// Interfaces in its network namespace, loopback not included. `None` where it has no namespace of its own.
@@ -217,6 +228,16 @@ pub struct ObservedContainer {
     pub hosts: Arc<BTreeMap<IpAddr, BTreeSet<String>>>,
     /// Processes of the container, as the cgroup counts them.
     pub pids: Option<u64>,
+}
+
+/// Why a shim that lives does not do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ShimTrouble {
+    /// A signal has stopped it.
+    Stopped,
+    /// Its socket is gone, so that nobody can ask it anything.
+    Unreachable,
 }
 
 /// Where a container is in its life.
@@ -280,6 +301,8 @@ pub struct ObservedInterface {
     pub addresses: BTreeSet<IpNet>,
     /// Gateways of the default routes over this interface.
     pub gateways: BTreeSet<IpAddr>,
+    /// Subnets of its addresses that no route over it leads to.
+    pub unrouted: BTreeSet<IpNet>,
     /// The bridge that its host end is a port of, for a veth pair.
     pub bridge: Option<String>,
     /// The link of the host below a macvlan link; `None` where it is not known.

@@ -50,7 +50,7 @@ pub struct Place {
     pub listener: UnixListener,
     pub socket: PathBuf,
     lock_path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Place {
@@ -60,7 +60,21 @@ impl Place {
         let lock = lock(&lock_path)?;
         let listener =
             listen(socket).map_err(|source| StartError::File { verb: "listen on", path: socket.to_owned(), source })?;
-        Ok(Place { listener, socket: socket.to_owned(), lock_path, _lock: lock })
+        Ok(Place { listener, socket: socket.to_owned(), lock_path, lock })
+    }
+
+    /// Listens anew, and takes the lock anew where somebody removed its file.
+    pub fn listen_again(&mut self) -> Result<UnixListener, StartError> {
+        // One that is still there is held by us already.
+        if let Ok(lock) = lock(&self.lock_path) {
+            self.lock = lock;
+        }
+        let failed = |source| StartError::File { verb: "listen on", path: self.socket.clone(), source };
+        let listener = listen(&self.socket).and_then(|listener| Ok((listener.try_clone()?, listener)));
+        let (clone, listener) = listener.map_err(failed)?;
+        self.listener = listener;
+        fail_point!("shim.listening.again");
+        Ok(clone)
     }
 
     /// Removes socket and lock from the disk. The lock goes last, and is held until the process ends.

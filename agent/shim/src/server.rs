@@ -41,6 +41,11 @@ impl Server {
         Server { listener, connections: Vec::new(), next_id: 0 }
     }
 
+    /// Takes another listening socket in the place of the first. Connections stay.
+    pub fn listen_on(&mut self, listener: UnixListener) {
+        self.listener = listener;
+    }
+
     /// Gives what is to be polled.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let open = self.connections.iter().filter(|connection| !connection.input_ended);

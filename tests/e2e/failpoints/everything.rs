@@ -95,8 +95,11 @@ impl<'s> Everything<'s> {
     fn damage(&self) {
         let sandbox = self.sandbox;
         let instance = sandbox.instance();
-        let shim = story::status(sandbox, "web").expect("its status")["shimPid"].as_u64().expect("a pid");
-        program::sh(&format!("kill -9 {shim}; while test -d /proc/{shim}; do sleep 0.01; done"));
+        let shim = |container| story::status(sandbox, container).expect("its status")["shimPid"].clone();
+        let web = shim("web");
+        program::sh(&format!("kill -9 {web}; while test -d /proc/{web}; do sleep 0.01; done"));
+        let front = sandbox.paths().container_run(&"front".parse().expect("a name"));
+        program::sh(&format!("kill -STOP {}; rm {}/shim.sock", shim("front"), front.display()));
         let inside = |container: &str, line: &str| {
             let netns = sandbox.container_netns(container);
             program::run_in(&netns, &["sh", "-ec", line]).expect_code(0);
@@ -106,7 +109,7 @@ impl<'s> Everything<'s> {
         inside("web", &format!("ip link add extra type bridge; ip link set extra alias {mark}"));
         inside("web", "ip route add default via 10.0.36.1 metric 50");
         program::sh(&format!(
-            "ip addr add 10.77.0.99/24 dev shop1; ip route add 10.99.0.0/24 dev mynet-shim; \
+            "ip route flush dev shop1; ip addr add 10.77.0.99/24 dev shop1; ip route add 10.99.0.0/24 dev mynet-shim; \
              nft delete table inet {}; chmod 0700 {}",
             instance.as_str(),
             sandbox.paths().volume(&"data".parse().expect("a name")).display()

@@ -1,5 +1,7 @@
 //! Bridge networks: made, described, damaged by hand and repaired; containers on them reach each other.
 
+use std::collections::BTreeSet;
+
 use evenkeel_plan::{LinkKind, ObservedInterface, Sight};
 use evenkeel_tests::ask::{addresses, addresses_in, link_exists, ping};
 use evenkeel_tests::eventually;
@@ -48,6 +50,7 @@ fn a_bridge_is_described_field_by_field() {
             mac: Some(web.mac),
             addresses: [net("10.77.0.2/24")].into(),
             gateways: ["10.77.0.1".parse().expect("an address")].into(),
+            unrouted: BTreeSet::new(),
             bridge: Some("ek-shop".to_owned()),
             parent: None,
         };

@@ -36,7 +36,7 @@ impl Host {
         let mut container = match (before, remedy) {
             (Some(before), Remedy::Live | Remedy::Restart) => {
                 let spec = updated(&before.spec, spec);
-                ObservedContainer { spec, ..before }
+                ObservedContainer { spec, record_lost: false, shim_trouble: None, ..before }
             }
             _ => self.made(desired, spec),
         };
@@ -98,8 +98,10 @@ impl Host {
         ObservedContainer {
             spec: spec.clone(),
             image: image.expect("the image was checked").id.clone(),
+            record_lost: false,
             state: RunState::Created,
             shim_alive: false,
+            shim_trouble: None,
             rootfs_mounted: true,
             interfaces: Some(Vec::new()),
             limits: None,
@@ -156,6 +158,7 @@ fn interface(endpoint: &Endpoint) -> ObservedInterface {
         mac: Some(endpoint.mac),
         addresses: endpoint.addresses.iter().copied().collect(),
         gateways: endpoint.gateways.iter().copied().collect(),
+        unrouted: BTreeSet::new(),
         bridge: bridged.then(|| endpoint.attached_to.clone()),
         parent: (!bridged).then(|| endpoint.attached_to.clone()),
     }

@@ -99,7 +99,7 @@ impl Host {
         let image = match (&step.action, before) {
             // What is repaired in place keeps its content, wherever it is now said to come from.
             (Action::Update(_), Some(before)) => {
-                ObservedImage { source: spec.source.clone(), damage: Vec::new(), ..before.clone() }
+                ObservedImage { source: spec.source.clone(), damage: Vec::new(), layers_lost: false, ..before.clone() }
             }
             _ => fetched(spec, before.and_then(|image| image.upstream.clone()?.ok())),
         };
@@ -169,6 +169,7 @@ pub fn fetched(spec: &ImageSpec, upstream: Option<Digest>) -> ObservedImage {
         layers: vec![digest_of("layer")],
         size: 1 << 20,
         damage: Vec::new(),
+        layers_lost: false,
         upstream: None,
     }
 }

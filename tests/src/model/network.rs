@@ -66,6 +66,7 @@ fn link(name: &Name, spec: &NetworkSpec, before: Option<ObservedLink>) -> Option
         },
     };
     link.up = true;
+    link.unrouted.clear();
     link.mac = Some(network_mac("evenkeel", name));
     link.mtu = spec.mtu.unwrap_or(1500);
     match spec.driver {

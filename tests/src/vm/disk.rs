@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::random::Random;
 use crate::program::run;
+use crate::random::Random;
 
 /// What is kept or lost as one, in bytes: the block of the guest's file system.
 const BLOCK: usize = 4096;

@@ -8,9 +8,8 @@ mod image;
 mod machine;
 pub mod message;
 mod nbd;
-pub mod random;
 
+pub use crate::random::Random;
 pub use disk::Disk;
 pub use image::{Image, prepare};
 pub use machine::{Init, Machine};
-pub use random::Random;

@@ -21,7 +21,7 @@ use super::inside::Inside;
 use super::mounts::{Preparation, default_mounts, stated_mounts};
 use super::rootfs::{self, Overlay};
 use super::seccomp::Machine;
-use super::{ContainerError, Containers, NetworkJoin, NewContainer, Shared, capabilities, shim, user};
+use super::{ContainerError, Containers, NetworkJoin, NewContainer, Shared, capabilities, user};
 
 /// [`NewContainer`] without borrowed parts, for work on another thread.
 struct Wanted {
@@ -56,6 +56,17 @@ impl Containers {
         .await
     }
 
+    /// Unmounts the root file system of a container that does not run, so that it is put together anew: what it was put together
+    /// from may be gone although it is still mounted.
+    pub async fn unmount(&self, name: &evenkeel_schema::Name) -> Result<(), ContainerError> {
+        self.blocking(name, |shared, name| {
+            let unmounted = rootfs::detach_below(&shared.rootfs(name));
+            fail_point!("container.rootfs.unmounted");
+            unmounted.map_err(|error| ContainerError::of(name, error))
+        })
+        .await
+    }
+
     /// Changes what can be changed while the container runs: limits, names, log, restart and health rules.
     pub async fn update(&self, new: &NewContainer<'_>) -> Result<(), ContainerError> {
         let wanted = Wanted::of(new);
@@ -71,7 +82,7 @@ impl Containers {
             changed().map_err(|failure| ContainerError::of(name, failure))
         })
         .await?;
-        if self.shim_is_alive(new.name)? {
+        if self.shim_is_alive(new.name).await? {
             self.ask(new.name, &Request::Reload).await?;
             fail_point!("container.reloaded");
         }
@@ -82,22 +93,29 @@ impl Containers {
         })
         .await
     }
-
-    /// Tells whether the container's shim lives.
-    pub(super) fn shim_is_alive(&self, name: &evenkeel_schema::Name) -> Result<bool, ContainerError> {
-        let status = self.0.status(name).map_err(|failure| ContainerError::of(name, failure))?;
-        Ok(status.is_some_and(|status| shim::is_alive(&status)))
-    }
 }
 
 impl Shared {
+    /// Reads how a container was made, and tells whether only the copy in its run directory says so any more.
+    pub(super) fn made(&self, name: &evenkeel_schema::Name) -> Result<Option<(Created, bool)>, Failure> {
+        if let Some(made) = created::read(&self.state(name))? {
+            return Ok(Some((made, false)));
+        }
+        // The copy is no reason to hold anything: what cannot be read is none.
+        Ok(created::read(&self.run(name)).unwrap_or(None).map(|made| (made, true)))
+    }
+
     fn make(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
         let state = self.state(name);
-        if let Some(made) = created::read(&state)?
-            && made.image != wanted.image
-        {
+        match self.made(name)? {
             // Its own directory holds changes to another image's files.
-            return Err(Failure::OtherImage { made: made.image, wanted: wanted.image.clone() });
+            Some((made, _)) if made.image != wanted.image => {
+                return Err(Failure::OtherImage { made: made.image, wanted: wanted.image.clone() });
+            }
+            Some(_) => {}
+            // What runs without any record was made from nobody knows what.
+            None if self.is_alive(name)? => self.sweep(name)?,
+            None => {}
         }
         private_directory(&state)?;
         private_directory(&state.join("logs"))?;
@@ -181,14 +199,18 @@ impl Shared {
     }
 
     fn note_created(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
-        let state = self.state(name);
-        let before = created::read(&state)?;
-        if before.as_ref().is_some_and(|made| made.spec == wanted.spec && made.image == wanted.image) {
-            return Ok(());
-        }
-        let created_at = before.map(|made| made.created_at).unwrap_or_else(now);
+        let (state, run) = (self.state(name), self.run(name));
+        let (before, is_lost) = self.made(name)?.unzip();
+        let created_at = before.as_ref().map_or_else(now, |made| made.created_at.clone());
         let made = Created { spec: wanted.spec.clone(), image: wanted.image.clone(), created_at };
-        created::write_json(&created::path(&state), &made)?;
+        if is_lost != Some(false) || before.as_ref() != Some(&made) {
+            created::write_json(&created::path(&state), &made)?;
+        }
+        if created::read(&run).unwrap_or(None).as_ref() != Some(&made) {
+            let path = created::path(&run);
+            let json = serde_json::to_vec(&made).map_err(|source| Failure::Json { path: path.clone(), source })?;
+            created::write_whole(&path, &json)?;
+        }
         fail_point!("container.noted");
         Ok(())
     }

@@ -22,7 +22,7 @@ pub struct Created {
     pub created_at: String,
 }
 
-/// Where it stands.
+/// Where it stands, in the state directory; a copy for the case of its loss lies in the run directory.
 pub fn path(state: &Path) -> PathBuf {
     state.join("created.json")
 }

@@ -24,6 +24,7 @@ mod observe;
 pub mod process;
 mod remove;
 pub mod rootfs;
+mod rouse;
 mod run;
 pub mod seccomp;
 pub mod shim;

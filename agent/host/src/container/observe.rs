@@ -10,7 +10,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_plan::{Exit, HealthState, ObservedContainer, RunState, Sight};
+use evenkeel_plan::{Exit, HealthState, ObservedContainer, RunState, ShimTrouble, Sight};
 use evenkeel_schema::Name;
 use evenkeel_shim::{Health, Phase, Status};
 
@@ -19,8 +19,15 @@ use super::create::now;
 use super::error::Failure;
 use super::files::Names;
 use super::process::start_time;
-use super::{Containers, Shared, created, files, process, rootfs, shim};
+use super::{Containers, Shared, files, process, rootfs, shim};
 use crate::error_chain;
+
+/// A container's state, and how its shim is.
+struct Now {
+    state: RunState,
+    shim_alive: bool,
+    shim_trouble: Option<ShimTrouble>,
+}
 
 /// What is the same for all containers that one thread looks at.
 struct View {
@@ -90,15 +97,19 @@ impl Shared {
 
     /// `None` for one that was never made to its end: making it again completes it.
     fn look(&self, name: &Name, view: &mut View) -> Result<Option<ObservedContainer>, Failure> {
-        let Some(made) = created::read(&self.state(name))? else { return Ok(None) };
-        let (mut state, mut shim_alive) = self.state_now(name)?;
+        let Some((made, record_lost)) = self.made(name)? else { return Ok(None) };
+        let Now { mut state, mut shim_alive, shim_trouble } = self.state_now(name)?;
+        if record_lost && state == RunState::Created && !shim_alive {
+            // The copy in the run directory is of one that was removed in part.
+            return Ok(None);
+        }
         let mut process = None;
         if let RunState::Running { pid, .. } = state {
             let targets: Vec<&str> = made.spec.mounts.iter().map(|mount| mount.target.as_str()).collect();
             process = process::observe(pid, &targets)?;
             if process.is_none() {
                 // It ended while it was looked at.
-                (state, shim_alive) = self.state_now(name)?;
+                Now { state, shim_alive, .. } = self.state_now(name)?;
             }
         }
         let cgroup = Cgroup::new(view.hierarchies.clone(), &self.cgroup_path(name));
@@ -121,8 +132,10 @@ impl Shared {
         Ok(Some(ObservedContainer {
             spec: made.spec,
             image: made.image,
+            record_lost,
             state,
             shim_alive,
+            shim_trouble,
             rootfs_mounted: rootfs::is_mounted(&self.rootfs(name))?,
             interfaces: None,
             limits: cgroup.limits()?,
@@ -132,11 +145,17 @@ impl Shared {
         }))
     }
 
-    /// Gives the state, and whether the shim lives.
-    fn state_now(&self, name: &Name) -> Result<(RunState, bool), Failure> {
+    fn state_now(&self, name: &Name) -> Result<Now, Failure> {
+        let living = self.living_shim(name);
+        let shim_trouble = living.and_then(|living| living.trouble);
+        if living.is_some_and(|living| living.unknown) && shim_trouble.is_some() {
+            // Only the shim knows, and has to be roused before it can say so.
+            return Ok(Now { state: RunState::Starting { restarts: 0 }, shim_alive: true, shim_trouble });
+        }
         let status = self.settled_status(name)?;
         let shim_alive = status.as_ref().is_some_and(shim::is_alive);
-        Ok((status.map_or(RunState::Created, |status| run_state(status, shim_alive)), shim_alive))
+        let state = status.map_or(RunState::Created, |status| run_state(status, shim_alive));
+        Ok(Now { state, shim_alive, shim_trouble })
     }
 
     /// Reads the status; where the process that it names is gone and the shim lives, the shim is about to say so.

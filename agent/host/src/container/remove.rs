@@ -30,7 +30,7 @@ impl Containers {
     /// Removes a container with everything it has on the host.
     pub async fn remove(&self, name: &Name) -> Result<(), ContainerError> {
         // A status that cannot be read is no reason to keep the container; what lives is found by the cgroup then.
-        if self.shim_is_alive(name).unwrap_or(false) {
+        if self.shim_is_alive(name).await.unwrap_or(false) {
             // A shim that does not obey is killed below, and so are the container's processes.
             let _ = self.ask(name, &Request::Shutdown).await;
             fail_point!("container.shutdown");
@@ -41,7 +41,7 @@ impl Containers {
 }
 
 impl Shared {
-    fn sweep(&self, name: &Name) -> Result<(), Failure> {
+    pub(super) fn sweep(&self, name: &Name) -> Result<(), Failure> {
         self.end_shim(name)?;
         let _place = self.take_shim_place(name)?;
         fail_point!("container.shim.ended");

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Containers {
     /// Starts a made container, with a shim where none lives. The error is the runtime's own where it failed.
     pub async fn start(&self, name: &Name) -> Result<Status, ContainerError> {
-        match self.shim_is_alive(name)? {
+        match self.shim_is_alive(name).await? {
             // What it is to start may have changed since it read its configuration.
             true => self.ask(name, &Request::Reload).await.map(drop)?,
             false => {
@@ -39,7 +39,7 @@ impl Containers {
     /// Stops a container and leaves it stopped; `None` is the timeout of its manifest.
     pub async fn stop(&self, name: &Name, timeout: Option<Duration>) -> Result<(), ContainerError> {
         let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        if self.shim_is_alive(name)? {
+        if self.shim_is_alive(name).await? {
             return self.ask(name, &Request::Stop { timeout_ms }).await.map(drop);
         }
         self.blocking(name, move |shared, name| {
@@ -50,7 +50,7 @@ impl Containers {
 
     /// Starts the container's process anew.
     pub async fn restart(&self, name: &Name) -> Result<(), ContainerError> {
-        match self.shim_is_alive(name)? {
+        match self.shim_is_alive(name).await? {
             true => self.ask(name, &Request::Restart).await.map(drop),
             false => {
                 self.stop(name, None).await?;
@@ -61,7 +61,7 @@ impl Containers {
 
     /// Sends a signal to the container's first process.
     pub async fn kill(&self, name: &Name, signal: i32) -> Result<(), ContainerError> {
-        if self.shim_is_alive(name)? {
+        if self.shim_is_alive(name).await? {
             return self.ask(name, &Request::Kill { signal }).await.map(drop);
         }
         self.blocking(name, move |shared, name| {
@@ -145,7 +145,9 @@ impl Shared {
         let has_processes = |(_, directory): &(String, std::path::PathBuf)| {
             fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
         };
-        if !config.cgroups.iter().any(has_processes) && !self.runtime_state(name).exists() {
+        let has_place = evenkeel_shim::lock_of(&self.socket(name)).exists();
+        let is_known = self.runtime_state(name).exists();
+        if !config.cgroups.iter().any(has_processes) && !is_known && !has_place {
             return Ok(());
         }
         if let Some((pid, started)) = shim::find(&path) {

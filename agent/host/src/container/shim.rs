@@ -141,7 +141,7 @@ async fn connect(socket: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(short).await
 }
 
-fn listens(socket: &Path) -> bool {
+pub(super) fn listens(socket: &Path) -> bool {
     short_path(socket).and_then(|(_directory, short)| std::os::unix::net::UnixStream::connect(short)).is_ok()
 }
 
@@ -181,19 +181,23 @@ pub fn read_status(path: &Path) -> Result<Option<Status>, ShimError> {
     serde_json::from_slice(&text).map(Some).map_err(|source| ShimError::ParseStatus { path: path.to_owned(), source })
 }
 
-/// As [`read_status`]; where the file is damaged, the shim is asked, which writes it anew. A damaged file that no shim stands
-/// behind tells nothing.
+/// As [`read_status`]; where the file is damaged or gone, the shim is asked, which writes it anew. A damaged file that no shim
+/// stands behind tells nothing.
 pub fn status(path: &Path, socket: &Path) -> Result<Option<Status>, ShimError> {
-    match read_status(path) {
-        Err(damaged @ ShimError::ParseStatus { .. }) => match ask_status(socket) {
-            Ok(Some(status)) => Ok(Some(status)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                Ok(None)
-            }
-            // Of a later release, perhaps, or busy.
-            Ok(None) | Err(_) => Err(damaged),
-        },
-        other => other,
+    let damaged = match read_status(path) {
+        Ok(None) if socket.exists() => None,
+        Err(damaged @ ShimError::ParseStatus { .. }) => Some(damaged),
+        other => return other,
+    };
+    match (ask_status(socket), damaged) {
+        (Ok(Some(status)), _) => Ok(Some(status)),
+        (Err(error), _) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Ok(None)
+        }
+        // Of a later release, perhaps, or busy.
+        (_, Some(damaged)) => Err(damaged),
+        (Ok(None), None) => Ok(None),
+        (Err(source), None) => Err(ShimError::Broken { socket: socket.to_owned(), source }),
     }
 }
 

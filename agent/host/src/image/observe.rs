@@ -48,7 +48,8 @@ impl Store {
             let word = |platform: &Option<Platform>| platform.as_ref().unwrap_or(&platform::machine()).to_string();
             damage.push(format!("it is the image for {}, not for {}", word(&record.platform), word(&spec.platform)));
         }
-        let observed = ObservedImage { damage, upstream, ..record.into_observed() };
+        let layers_lost = record.layers.iter().any(|layer| !self.inner.layout.layer(&layer.diff_id).is_dir());
+        let observed = ObservedImage { damage, layers_lost, upstream, ..record.into_observed() };
         Sight::Found { observed, owned: true }
     }
 
@@ -85,6 +86,7 @@ impl Record {
             layers: self.layers.into_iter().map(|layer| layer.diff_id).collect(),
             size: self.size,
             damage: Vec::new(),
+            layers_lost: false,
             upstream: None,
         }
     }

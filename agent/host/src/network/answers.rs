@@ -92,11 +92,12 @@ pub(super) fn route(answer: RouteNetlinkMessage) -> Option<Route> {
         AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         _ => return None,
     };
-    let (mut gateway, mut output, mut priority) = (None, None, 0);
+    let (mut gateway, mut source, mut output, mut priority) = (None, None, None, 0);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = ip(address)?,
             RouteAttribute::Gateway(address) => gateway = ip(address),
+            RouteAttribute::PrefSource(address) => source = ip(address),
             RouteAttribute::Oif(index) => output = Some(*index),
             RouteAttribute::Priority(metric) => priority = *metric,
             RouteAttribute::Table(number) => table = *number,
@@ -111,6 +112,7 @@ pub(super) fn route(answer: RouteNetlinkMessage) -> Option<Route> {
     Some(Route {
         destination: IpNet::new(destination, header.destination_prefix_length).ok()?,
         gateway,
+        source,
         output,
         automatic: matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra),
         priority,

@@ -247,6 +247,9 @@ impl Container<'_> {
         } else {
             &self.routes
         };
+        if !fresh {
+            links::bring_connected(&self.entered.netlink, link, &addresses, routes).await?;
+        }
         self.bring_gateways(endpoint, link, routes).await?;
         let told = if moved { addresses } else { changes.added };
         if told.is_empty() {
@@ -300,7 +303,8 @@ impl Container<'_> {
             }
             let destination = default_destination(*gateway);
             let output = Some(link.index);
-            let route = Route { destination, gateway: Some(*gateway), output, automatic: false, priority: 0 };
+            let route =
+                Route { destination, gateway: Some(*gateway), source: None, output, automatic: false, priority: 0 };
             self.entered.netlink.add_route(&route).await.map_err(fail("add", destination))?;
             fail_point!("endpoint.route.added");
         }

@@ -14,10 +14,12 @@ use netlink_packet_route::link::{
 };
 
 use super::NetworkError;
-use super::netlink::{Link, Netlink};
+use super::netlink::{Link, Netlink, Route};
 
 /// The largest packet of a bridge network that states nothing.
 pub(super) const ETHERNET_MTU: u32 = 1500;
+/// Metric of the routes that the kernel makes with IPv6 addresses (`IP6_RT_PRIO_ADDRCONF`).
+const CONNECTED_METRIC_V6: u32 = 256;
 
 /// What a link is to be; what is `None` is left as it is.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +115,46 @@ pub(super) async fn addresses(netlink: &Netlink, link: &Link) -> Result<BTreeSet
     let list = netlink.addresses(Some(link.index)).await;
     let list = list.map_err(|source| NetworkError::List { what: "addresses", source })?;
     Ok(list.iter().map(|address| address.net).collect())
+}
+
+/// Lists the subnets of a link's addresses that no route over the link leads to: the kernel makes one with every address, and
+/// never again.
+pub(super) fn unrouted<'a>(
+    link: &'a Link,
+    addresses: impl IntoIterator<Item = &'a IpNet> + 'a,
+    routes: &'a [Route],
+) -> impl Iterator<Item = &'a IpNet> + 'a {
+    let leads = |subnet: IpNet| {
+        let over = |route: &Route| route.output == Some(link.index) && route.gateway.is_none();
+        routes.iter().any(|route| over(route) && route.destination == subnet)
+    };
+    let subnets = addresses.into_iter().filter(|net| net.prefix_len() < net.max_prefix_len());
+    subnets.filter(move |net| link.up && !leads(net.trunc()))
+}
+
+/// Makes the routes again that the kernel made with a link's addresses, as it made them.
+pub(super) async fn bring_connected(
+    netlink: &Netlink,
+    link: &Link,
+    addresses: &BTreeSet<IpNet>,
+    routes: &[Route],
+) -> Result<(), NetworkError> {
+    for net in unrouted(link, addresses, routes) {
+        let (source, priority) = match net {
+            IpNet::V4(net) => (Some(net.addr().into()), 0),
+            IpNet::V6(_) => (None, CONNECTED_METRIC_V6),
+        };
+        let (destination, output) = (net.trunc(), Some(link.index));
+        let route = Route { destination, gateway: None, source, output, automatic: true, priority };
+        netlink.add_route(&route).await.map_err(|source| NetworkError::Route {
+            deed: "add",
+            destination: destination.to_string(),
+            link: link.name.clone(),
+            source,
+        })?;
+        fail_point!("link.route.added");
+    }
+    Ok(())
 }
 
 /// A message about an existing link.

@@ -85,6 +85,8 @@ pub(super) struct Address {
 pub(super) struct Route {
     pub destination: IpNet,
     pub gateway: Option<IpAddr>,
+    /// The address that the host has in packets over it, where it states one.
+    pub source: Option<IpAddr>,
     pub output: Option<u32>,
     /// Made by the kernel itself for an address, or from a router's advertisement.
     pub automatic: bool,
@@ -339,7 +341,7 @@ fn route_message(route: &Route) -> RouteMessage {
     };
     header.destination_prefix_length = route.destination.prefix_len();
     header.table = RouteHeader::RT_TABLE_MAIN;
-    header.protocol = RouteProtocol::Static;
+    header.protocol = if route.automatic { RouteProtocol::Kernel } else { RouteProtocol::Static };
     header.kind = RouteType::Unicast;
     header.scope = match (&route.destination, route.gateway) {
         (IpNet::V4(_), None) => RouteScope::Link,
@@ -353,6 +355,7 @@ fn route_message(route: &Route) -> RouteMessage {
         message.header.flags = RouteFlags::Onlink;
         message.attributes.push(RouteAttribute::Gateway(gateway.into()));
     }
+    message.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
     if route.priority != 0 {
         message.attributes.push(RouteAttribute::Priority(route.priority));
     }

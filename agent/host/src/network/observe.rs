@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::inventory::Inventory;
 use super::netlink::{Address, Link, Netlink, Route};
-use super::{NetworkError, Networks, namespace, own_link, sysctl};
+use super::{NetworkError, Networks, links, namespace, own_link, sysctl};
 use crate::Instance;
 
 /// Everything about networks that one look at the host gives.
@@ -131,6 +131,7 @@ impl Networks {
                 mac: link.mac,
                 addresses: of_link(&addresses, link),
                 gateways: over_link(&routes, link).filter_map(gateway).collect::<BTreeSet<IpAddr>>(),
+                unrouted: unrouted(&addresses, &routes, link),
                 bridge: None,
                 parent: None,
             };
@@ -215,6 +216,7 @@ impl Host {
             alias: link.alias.clone(),
             addresses: of_link(&self.addresses, link),
             routes: routes.map(|route| route.destination).collect(),
+            unrouted: unrouted(&self.addresses, &self.routes, link),
         }
     }
 
@@ -252,6 +254,11 @@ fn is_link_local(net: &IpNet) -> bool {
 
 fn of_link(addresses: &[Address], link: &Link) -> BTreeSet<IpNet> {
     addresses.iter().filter(|address| address.index == link.index).map(|address| address.net).collect()
+}
+
+fn unrouted(addresses: &[Address], routes: &[Route], link: &Link) -> BTreeSet<IpNet> {
+    let addresses = of_link(addresses, link);
+    links::unrouted(link, &addresses, routes).map(IpNet::trunc).collect()
 }
 
 fn over_link<'a>(routes: &'a [Route], link: &Link) -> impl Iterator<Item = &'a Route> + use<'a> {

@@ -116,6 +116,9 @@ pub(super) async fn ensure(
     let current = links::addresses(netlink, &link).await?;
     let new = links::bring_addresses(netlink, &link, current, &own.addresses).await?.added;
     fail_point!("network.link.addressed");
+    let routes = netlink.routes(Some(link.index)).await;
+    let routes = routes.map_err(|source| NetworkError::List { what: "routes", source })?;
+    links::bring_connected(netlink, &link, &own.addresses, &routes).await?;
     if let Form::Shim { routes, .. } = &own.form {
         bring_routes(netlink, &link, routes).await?;
         fail_point!("network.link.routed");
@@ -290,6 +293,7 @@ async fn bring_routes(netlink: &Netlink, link: &Link, wanted: &BTreeSet<IpNet>) 
             let route = Route {
                 destination: *destination,
                 gateway: None,
+                source: None,
                 output: Some(link.index),
                 automatic: false,
                 priority,

@@ -8,9 +8,11 @@ use ipnet::IpNet;
 
 use super::run::Life;
 use super::{Container, is_running};
+use crate::network::unrouted;
 use crate::{
     Action, Differences, Drift, Endpoint, Key, LinkKind, MacAddress, ObservedContainer, ObservedInterface,
-    ObservedProcess, Remedy, capability_mask, capability_names, effective_capabilities, endpoint_mac,
+    ObservedProcess, Remedy, ShimTrouble, Sight, capability_mask, capability_names, effective_capabilities,
+    endpoint_mac,
 };
 
 /// Compares a container that runs or is to run.
@@ -21,7 +23,7 @@ pub(super) fn drift(container: &Container<'_>, observed: &ObservedContainer, lif
     }
     // A container that is down gets a shim and a root file system by its start.
     if *life == Life::Going {
-        alive(observed, &mut differences);
+        alive(container, observed, &mut differences);
     }
     network(container, observed, &mut differences);
     foundations(container, &mut differences);
@@ -37,12 +39,23 @@ pub(super) fn drift(container: &Container<'_>, observed: &ObservedContainer, lif
     differences.into_vec()
 }
 
-fn alive(observed: &ObservedContainer, differences: &mut Differences) {
+fn alive(container: &Container<'_>, observed: &ObservedContainer, differences: &mut Differences) {
     if !observed.shim_alive {
         differences.push("shim", Some("alive".to_owned()), None, Remedy::Restart);
+    } else if let Some(trouble) = observed.shim_trouble {
+        let found = match trouble {
+            ShimTrouble::Stopped => "stopped by a signal",
+            ShimTrouble::Unreachable => "without its socket",
+        };
+        differences.push("shim", Some("at work".to_owned()), Some(found.to_owned()), Remedy::Live);
     }
     if !observed.rootfs_mounted {
-        differences.push("rootfs", Some("mounted".to_owned()), None, Remedy::Restart);
+        return differences.push("rootfs", Some("mounted".to_owned()), None, Remedy::Restart);
+    }
+    let mut images = container.world.observed.images.values().filter_map(Sight::found);
+    if images.any(|image| image.id == observed.image && image.layers_lost) {
+        let found = "mounted over layers that are gone".to_owned();
+        differences.push("rootfs", Some("mounted".to_owned()), Some(found), Remedy::Restart);
     }
 }
 
@@ -131,6 +144,7 @@ fn interface(
     }
     differences.members(&field("addresses"), &endpoint.addresses, &found.addresses, Remedy::Live);
     differences.members(&field("gateways"), &endpoint.gateways, &found.gateways, Remedy::Live);
+    unrouted(&field("routes"), &endpoint.addresses, &found.name, &found.unrouted, differences);
     let replaced = matches!(
         container.world.actions.get(&Key::new(Kind::Network, endpoint.network.clone())),
         Some(Action::Replace(_) | Action::Create)

@@ -14,6 +14,9 @@ use crate::{Action, Differences, Drift, Key, ObservedContainer, ObservedSwap, Re
 pub(super) fn drift(container: &Container<'_>, observed: &ObservedContainer) -> Vec<Drift> {
     let (desired, made) = (container.spec(), &observed.spec);
     let mut differences = Differences::new();
+    if observed.record_lost {
+        differences.push("record", Some("created.json".to_owned()), None, Remedy::Live);
+    }
     image(container, observed, &mut differences);
     process(container, made, &mut differences);
     environment(desired, made, &mut differences);

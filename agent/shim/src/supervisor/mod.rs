@@ -57,6 +57,8 @@ pub struct Supervisor {
     waiters: Vec<Waiter>,
     /// A signal told the shim to end.
     end_requested: bool,
+    /// A signal told the shim to make its files again.
+    files_requested: bool,
     over: bool,
 }
 
@@ -104,7 +106,7 @@ impl Supervisor {
     ) -> Result<Self, StartError> {
         let call = |call| move |source| StartError::Call { call, source };
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
             set.add(signal);
         }
         set.thread_block().map_err(|error| call("block signals")(error.into()))?;
@@ -137,6 +139,7 @@ impl Supervisor {
             clean: false,
             waiters: Vec::new(),
             end_requested: false,
+            files_requested: false,
             over: false,
         })
     }
@@ -158,6 +161,9 @@ impl Supervisor {
             }
             for (connection, request) in self.server.take_requests() {
                 self.handle(connection, request);
+            }
+            if std::mem::take(&mut self.files_requested) {
+                self.make_files_again();
             }
             if std::mem::take(&mut self.end_requested) {
                 self.shut_down();
@@ -238,9 +244,8 @@ impl Supervisor {
     fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             let end = [libc::SIGTERM, libc::SIGINT].map(i32::unsigned_abs).contains(&signal.ssi_signo);
-            if end {
-                self.end_requested = true;
-            }
+            self.end_requested |= end;
+            self.files_requested |= signal.ssi_signo == libc::SIGHUP.unsigned_abs();
         }
         self.reaper.reap();
     }
@@ -257,6 +262,15 @@ impl Supervisor {
             // SAFETY: malloc_trim(3) takes a number and may be called at any time.
             unsafe { libc::malloc_trim(0) };
         }
+    }
+
+    /// Listens anew and writes the status again, for whoever cannot ask because somebody removed the files.
+    fn make_files_again(&mut self) {
+        match self.place.listen_again() {
+            Ok(listener) => self.server.listen_on(listener),
+            Err(error) => self.note(&error),
+        }
+        self.publish();
     }
 
     /// Enters a phase, and says so in the status file.
