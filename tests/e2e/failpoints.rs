@@ -5,7 +5,7 @@
 //! and at the end of every round nothing at all may be left. `EVENKEEL_FAIL_POINTS=all` walks every point in every stage that
 //! passes it, where a plain run walks it in one.
 
-mod clean;
+pub mod clean;
 mod everything;
 mod life;
 mod walk;

@@ -21,6 +21,7 @@ mod lifecycle;
 mod macvlan;
 mod memory;
 mod quickstart;
+mod random_damage;
 mod registry;
 mod registry_faults;
 mod removal;

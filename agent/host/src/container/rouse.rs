@@ -50,7 +50,7 @@ impl Shared {
         let unknown = known.is_none();
         let (pid, start_time) = match known {
             Some(status) => (status.shim_pid, status.shim_start_time),
-            None if config.exists() && (lock_of(&socket).exists() || socket.exists()) => shim::find(&config)?,
+            None if lock_of(&socket).exists() || socket.exists() => shim::find(&config)?,
             None => return None,
         };
         let state = process::stat(pid)?.state;

@@ -139,15 +139,18 @@ impl Shared {
             return Ok(());
         }
         let path = self.shim_config(name);
-        let Ok(text) = fs::read(&path) else { return Ok(()) };
-        let config: Config =
-            serde_json::from_slice(&text).map_err(|source| Failure::Json { path: path.clone(), source })?;
+        // The configuration tells where the cgroup is without a look at the host's mounts.
+        let config = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Config>(&text).ok());
+        let cgroups = match config {
+            Some(config) => config.cgroups,
+            None => Cgroup::of_host(&self.cgroup_path(name))?.directories(),
+        };
         let has_processes = |(_, directory): &(String, std::path::PathBuf)| {
             fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
         };
         let has_place = evenkeel_shim::lock_of(&self.socket(name)).exists();
         let is_known = self.runtime_state(name).exists();
-        if !config.cgroups.iter().any(has_processes) && !is_known && !has_place {
+        if !cgroups.iter().any(has_processes) && !is_known && !has_place {
             return Ok(());
         }
         if let Some((pid, started)) = shim::find(&path) {
