@@ -1,7 +1,7 @@
 //! Keeps values of environments out of problems: a message may end in the log of whoever checks manifests.
 //!
 //! By the text alone, since a file that is no YAML has nothing else: below a line that begins with `env:`, or behind `env:`
-//! in one line, whatever follows a colon is a value.
+//! in one line, whatever follows a colon is a value. A key that may have been meant so counts as one.
 
 use std::ops::Range;
 
@@ -18,9 +18,20 @@ pub(crate) fn conceal(problem: &mut Problem, files: &[SourceFile]) {
         told.extend(conceal_place(place, files));
     }
     for value in told {
-        problem.message = problem.message.replace(&value, "…");
-        problem.help = problem.help.as_ref().map(|help| help.replace(&value, "…"));
+        // The mark may cover less than the words quote, as the one behind a tag.
+        problem.message = without_quotes(&problem.message);
+        problem.help = problem.help.as_ref().map(|help| without_quotes(help));
+        if !value.trim().is_empty() {
+            problem.message = problem.message.replace(&value, "…");
+            problem.help = problem.help.as_ref().map(|help| help.replace(&value, "…"));
+        }
     }
+}
+
+/// Leaves out what a text quotes between backquotes.
+fn without_quotes(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    parts.map(|(index, part)| if index % 2 == 1 { "`…`" } else { part }).collect()
 }
 
 /// Hides the values of one line; gives what is marked in it, where that is a value.
@@ -38,7 +49,7 @@ fn conceal_place(place: &mut Place, files: &[SourceFile]) -> Option<String> {
         if covered && !letter.is_whitespace() { HIDDEN } else { letter }
     });
     position.text = shown.collect();
-    value.filter(|value| !value.trim().is_empty())
+    value
 }
 
 /// Finds the values of environments, and passwords in addresses, in a line, as ranges of bytes.
@@ -80,13 +91,23 @@ fn environment(lines: &[&str], index: usize, line: &str) -> Vec<Range<usize>> {
     }
 }
 
-/// Finds the end of the key `env` in a line.
+/// Finds the end of the key `env` in a line, also where it is misspelt, or Docker's word for it.
 fn env_in(line: &str) -> Option<usize> {
-    let (at, _) = line.match_indices("env").find(|(at, _)| {
-        line[..*at].chars().next_back().is_none_or(|before| " \t{,\"'".contains(before))
-            && line[at + 3..].trim_start_matches(['"', '\'']).starts_with(':')
-    })?;
-    Some(at + 3 + line[at + 3..].find(':').unwrap_or_default() + 1)
+    keys(line).find(|(key, _)| is_env(key)).map(|(_, end)| end)
+}
+
+/// Lists what stands before the colons of a line, each with where its colon ends.
+fn keys(line: &str) -> impl Iterator<Item = (&str, usize)> {
+    line.match_indices(':').map(|(at, _)| {
+        let key = line[..at].trim_end_matches(['"', '\'']);
+        let start = key.rfind([' ', '\t', '{', ',', '"', '\'']).map_or(0, |before| before + 1);
+        (&key[start..], at + 1)
+    })
+}
+
+fn is_env(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    key.starts_with("env") || strsim::damerau_levenshtein(&key, "env") <= 1
 }
 
 /// Finds what follows colons in a mapping that is written in one line.
@@ -118,9 +139,7 @@ fn is_below_env(lines: &[&str], index: usize) -> bool {
         }
         if indent(line) < depth {
             depth = indent(line);
-            if env_in(line)
-                .is_some_and(|_| line.trim_start().trim_start_matches(['"', '\'', '-', ' ']).starts_with("env"))
-            {
+            if keys(line).next().is_some_and(|(key, _)| is_env(key)) {
                 return true;
             }
         }

@@ -4,8 +4,10 @@
 //! interrupted call began; none decides whether it should be called.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use evenkeel_plan::{Endpoint, Firewall, Name, ObservedImage};
 use evenkeel_schema::{ContainerSpec, ImageSpec, NetworkMode, NetworkSpec, VolumeSpec};
@@ -16,6 +18,10 @@ use crate::image::{ImageError, Progress};
 use crate::network::NetworkError;
 use crate::observe::Observer;
 use crate::volume::{self, VolumeError};
+
+/// How long the kernel may take to clear a namespace away that nothing is in any more.
+const STRAY_PATIENCE: Duration = Duration::from_secs(3);
+const STRAY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Proof that the caller holds the lock of the root that it is about to change.
 pub trait RootHeld: Send + Sync {}
@@ -112,7 +118,10 @@ impl Applier {
 
     /// Makes a container with its network namespace and starts it.
     pub async fn start_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
-        let network = self.join_network(plan).await?;
+        let network = match self.join_network(plan).await {
+            Err(error) if is_taken(&error) => self.join_without_strays(plan).await?,
+            joined => joined?,
+        };
         fail_point!("container.networked");
         self.observer.containers.create(&self.new_container(plan, network)).await?;
         self.observer.containers.start(plan.name).await?;
@@ -140,6 +149,21 @@ impl Applier {
         Ok(self.observer.networks.remove_namespace(name).await?)
     }
 
+    /// Joins after ending what is left of the container in a namespace that is pinned no more: its interfaces there have their
+    /// hardware addresses still, until the kernel has cleared the namespace away.
+    async fn join_without_strays(&self, plan: &ContainerPlan<'_>) -> Result<NetworkJoin, ApplyError> {
+        self.observer.containers.end_stray(plan.name).await?;
+        let deadline = Instant::now() + STRAY_PATIENCE;
+        loop {
+            match self.join_network(plan).await {
+                Err(error) if is_taken(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(STRAY_PAUSE).await;
+                }
+                joined => return joined,
+            }
+        }
+    }
+
     async fn join_network(&self, plan: &ContainerPlan<'_>) -> Result<NetworkJoin, ApplyError> {
         match &plan.spec.network_mode {
             Some(NetworkMode::Host) => Ok(NetworkJoin::Host),
@@ -163,4 +187,9 @@ impl Applier {
             hosts: plan.hosts,
         }
     }
+}
+
+/// Tells whether an interface could not be made because another link has its hardware address.
+fn is_taken(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Network(NetworkError::Link { source, .. }) if source.kind() == io::ErrorKind::AddrInUse)
 }

@@ -126,6 +126,8 @@ impl<'a> World<'a> {
         needs.iter().find_map(|key| match self.actions.get(key) {
             None => Some(format!("it needs {key}, which no manifest states or which could never be made")),
             Some(Action::Hold(Why::Stopped { since })) => Some(format!("{key} was stopped by hand at {since}")),
+            // What stands in its place is not it, and waits for a person.
+            Some(Action::Hold(why @ Why::DataLoss { .. })) => Some(format!("it needs {key}: {}", reason(why))),
             Some(Action::Hold(why)) if !self.exists(key) => Some(format!("it needs {key}: {}", reason(why))),
             Some(_) => None,
         })

@@ -20,7 +20,7 @@ Examples:
   evenkeel plan -f manifests/
   evenkeel plan -f manifests/ --detailed-exitcode && echo nothing to do
 
-Exit codes: 0 done, 1 error; with --detailed-exitcode 0 nothing to do, 1 error, 2 there is something to do.")]
+Exit codes: 0 done, 1 error, or not everything could be looked at; with --detailed-exitcode 2 there is something to do.")]
 pub struct PlanArgs {
     /// File or directory of manifests
     #[arg(short = 'f', long = "file", value_name = "PATH")]
@@ -60,7 +60,7 @@ pub async fn run(arguments: &PlanArgs, settings: &Settings) -> Result<u8, Failur
     let session = Session::open(&settings.paths, runtime(settings)?).await?;
     let report = plan(&session, &existing(&arguments.file)?, arguments.allow, settings).await?;
     show(arguments.output, &report, || report.text(style(settings)))?;
-    if !report.problems.is_empty() {
+    if !report.problems.is_empty() || !report.complete {
         return Ok(1);
     }
     Ok(if arguments.detailed_exitcode && report.has_work { 2 } else { 0 })

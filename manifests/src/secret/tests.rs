@@ -30,5 +30,9 @@ fn values_of_an_environment_are_hidden_however_they_are_written() {
     assert_eq!(shown("  env: {A: b, PIN: 12}", 0), "  env: {A: *, PIN: **}");
     assert_eq!(shown("spec: {image: x, env: {A: b}}", 0), "spec: {image: x, env: {A: *}}");
     assert_eq!(shown("  env:\n    A: |\n      one: two\n      three", 3), "      *****");
-    assert_eq!(shown("  environment: {A: b}", 0), "  environment: {A: b}");
+    // Meant so, if not written so; and one that is not meant so.
+    assert_eq!(shown("  environment: {A: b}", 0), "  environment: {A: *}");
+    assert_eq!(shown("  evn:\n    A: b", 1), "    A: *");
+    assert_eq!(shown("  \"enw\": {A: b}", 0), "  \"enw\": {A: *}");
+    assert_eq!(shown("  labels: {A: b}", 0), "  labels: {A: b}");
 }

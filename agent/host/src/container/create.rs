@@ -105,6 +105,11 @@ impl Shared {
         Ok(created::read(&self.run(name)).unwrap_or(None).map(|made| (made, true)))
     }
 
+    /// Tells whether the root file system is mounted, over a directory of its own that is still there.
+    pub(super) fn is_whole(&self, name: &evenkeel_schema::Name) -> Result<bool, Failure> {
+        Ok(rootfs::is_mounted(&self.rootfs(name))? && self.state(name).join("upper").is_dir())
+    }
+
     fn make(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
         let state = self.state(name);
         match self.made(name)? {
@@ -112,6 +117,8 @@ impl Shared {
             Some((made, _)) if made.image != wanted.image => {
                 return Err(Failure::OtherImage { made: made.image, wanted: wanted.image.clone() });
             }
+            // What still runs of it after its run directory was wiped would be nobody's any more as soon as there is another.
+            Some(_) if !self.run(name).exists() => self.end_stray(name)?,
             Some(_) => {}
             // What runs without any record was made from nobody knows what.
             None if self.is_alive(name)? => self.sweep(name)?,
@@ -130,7 +137,12 @@ impl Shared {
         private_directory(&run)?;
         fail_point!("container.run");
         directory(&self.paths.statuses())?;
-        if !rootfs::is_mounted(&rootfs)? {
+        // Runtimes keep copies of bundles there, with environments, readable by whoever comes that far.
+        private_directory(&self.paths.runtime_state())?;
+        if !self.is_whole(name)? {
+            if rootfs::is_mounted(&rootfs)? {
+                rootfs::detach_below(&rootfs)?;
+            }
             let (upper, work) = (state.join("upper"), state.join("work"));
             rootfs::mount(&Overlay { lower: &wanted.lower, upper: &upper, work: &work, target: &rootfs })?;
             fail_point!("container.overlay");
@@ -272,7 +284,7 @@ fn directory(path: &Path) -> Result<(), Failure> {
 }
 
 /// Makes a directory for root alone: environments and files of containers lie below.
-fn private_directory(path: &Path) -> Result<(), Failure> {
+pub(super) fn private_directory(path: &Path) -> Result<(), Failure> {
     directory(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o700))
         .map_err(|source| Failure::File { path: path.to_owned(), source })

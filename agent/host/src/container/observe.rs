@@ -19,7 +19,7 @@ use super::create::now;
 use super::error::Failure;
 use super::files::Names;
 use super::process::start_time;
-use super::{Containers, Shared, files, process, rootfs, shim};
+use super::{Containers, Shared, files, process, shim};
 use crate::error_chain;
 
 /// A container's state, and how its shim is.
@@ -99,10 +99,6 @@ impl Shared {
     fn look(&self, name: &Name, view: &mut View) -> Result<Option<ObservedContainer>, Failure> {
         let Some((made, record_lost)) = self.made(name)? else { return Ok(None) };
         let Now { mut state, mut shim_alive, shim_trouble } = self.state_now(name)?;
-        if record_lost && state == RunState::Created && !shim_alive {
-            // The copy in the run directory is of one that was removed in part.
-            return Ok(None);
-        }
         let mut process = None;
         if let RunState::Running { pid, .. } = state {
             let targets: Vec<&str> = made.spec.mounts.iter().map(|mount| mount.target.as_str()).collect();
@@ -136,7 +132,7 @@ impl Shared {
             state,
             shim_alive,
             shim_trouble,
-            rootfs_mounted: rootfs::is_mounted(&self.rootfs(name))?,
+            rootfs_mounted: self.is_whole(name)?,
             interfaces: None,
             limits: cgroup.limits()?,
             process,

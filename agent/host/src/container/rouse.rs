@@ -8,6 +8,7 @@ use evenkeel_plan::ShimTrouble;
 use evenkeel_schema::Name;
 use evenkeel_shim::{fail_point, lock_of, process};
 
+use super::create::private_directory;
 use super::error::Failure;
 use super::process::signal_process;
 use super::{ContainerError, Containers, Shared, shim};
@@ -71,6 +72,7 @@ impl Shared {
             let sent = signal_process(living.pid, living.start_time, signal);
             sent.map_err(|source| Failure::Signal { pid: living.pid, signal, source })
         };
+        private_directory(&self.run(name))?;
         send(libc::SIGCONT)?;
         fail_point!("container.shim.roused");
         send(libc::SIGHUP)?;

@@ -23,10 +23,7 @@ impl Containers {
             // What it is to start may have changed since it read its configuration.
             true => self.ask(name, &Request::Reload).await.map(drop)?,
             false => {
-                self.blocking(name, |shared, name| {
-                    shared.end_stray(name).map_err(|failure| ContainerError::of(name, failure))
-                })
-                .await?;
+                self.end_stray(name).await?;
                 self.spawn_shim(name).await?;
             }
         }
@@ -79,6 +76,12 @@ impl Containers {
             .map_err(|failure| ContainerError::of(name, failure))
         })
         .await
+    }
+
+    /// As [`Shared::end_stray`], for a container that no status tells of.
+    pub(crate) async fn end_stray(&self, name: &Name) -> Result<(), ContainerError> {
+        self.blocking(name, |shared, name| shared.end_stray(name).map_err(|failure| ContainerError::of(name, failure)))
+            .await
     }
 
     async fn spawn_shim(&self, name: &Name) -> Result<(), ContainerError> {
@@ -148,7 +151,7 @@ impl Shared {
         let has_processes = |(_, directory): &(String, std::path::PathBuf)| {
             fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
         };
-        let has_place = evenkeel_shim::lock_of(&self.socket(name)).exists();
+        let has_place = evenkeel_shim::lock_of(&self.socket(name)).exists() || !self.run(name).exists();
         let is_known = self.runtime_state(name).exists();
         if !cgroups.iter().any(has_processes) && !is_known && !has_place {
             return Ok(());
