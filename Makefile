@@ -19,7 +19,7 @@ PACKAGES := \
 PEERS := conmon docker-compose docker.io iptables podman runc umoci
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install programs test test-vm fuzz lint demo bench deny clean
+.PHONY: help deps build install programs test test-vm fuzz damage lint demo bench deny clean
 
 help: ## Show what there is to make
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -61,6 +61,12 @@ CASES ?= 100000
 fuzz: deps ## Read CASES (100000) archives and manifests of chance for each property
 	EVENKEEL_FUZZ_CASES=$(CASES) $(CARGO) test --locked --package evenkeel-host --lib fuzz
 	EVENKEEL_FUZZ_CASES=$(CASES) $(CARGO) test --locked --package evenkeel-manifests --lib without_panic
+
+SEEDS ?= 100
+FROM ?= 1
+
+damage: programs ## Damage SEEDS (100) hosts at random, from seed FROM (1)
+	EVENKEEL_DAMAGE_SEEDS=$(SEEDS) EVENKEEL_DAMAGE_FROM=$(FROM) $(CARGO) test --locked --package evenkeel-tests --test e2e random_damage
 
 lint: deps ## Check format and lints
 	$(CARGO) fmt --all --check

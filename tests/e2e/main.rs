@@ -25,6 +25,7 @@ mod random_damage;
 mod registry;
 mod registry_faults;
 mod removal;
+mod rules;
 mod runtime;
 mod scale;
 mod story;

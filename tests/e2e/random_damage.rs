@@ -4,7 +4,7 @@
 //! manifests. Then one `apply`, or a second where the first says that something failed and what to do; `drift` has to be
 //! content, the kernel has to bear it out (`kernel.rs`), and the next pass has nothing to do. At the end nothing is left.
 //!
-//! `EVENKEEL_DAMAGE_SEEDS` is how many seeds each test takes (2), `EVENKEEL_DAMAGE_SEED` one seed in place of all.
+//! `EVENKEEL_DAMAGE_SEEDS` is how many seeds are taken in all, `EVENKEEL_DAMAGE_FROM` the first of them.
 
 mod damage;
 mod kernel;
@@ -19,17 +19,17 @@ use self::damage::Damage;
 use self::wanted::Wanted;
 use crate::failpoints::clean::{inventory, nothing_left};
 
+/// How many seeds a plain run takes.
+const SEEDS: u64 = 9;
 /// Rounds of damage and change that one set of objects goes through.
 const ROUNDS: u64 = 2;
 
-/// Takes the seeds of one test of `of`.
+/// Gives the seeds of one share of `of`.
 fn seeds(share: u64, of: u64) -> Vec<u64> {
     let number = |variable| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("EVENKEEL_DAMAGE_SEED") {
-        Some(seed) if share == 0 => vec![seed],
-        Some(_) => Vec::new(),
-        None => (0..number("EVENKEEL_DAMAGE_SEEDS").unwrap_or(2)).map(|index| 1 + share + index * of).collect(),
-    }
+    let first = number("EVENKEEL_DAMAGE_FROM").unwrap_or(1);
+    let count = number("EVENKEEL_DAMAGE_SEEDS").unwrap_or(SEEDS);
+    (first..first + count).filter(|seed| seed % of == share).collect()
 }
 
 /// Takes a share of the seeds, so that the shares run side by side.

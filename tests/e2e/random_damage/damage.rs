@@ -101,7 +101,7 @@ const VOLUME: [&str; 6] = [
     "rm -rf $volume",
     "rm -rf $volume; echo mine >$volume",
     "rm -rf $volume; ln -s /tmp $volume",
-    "mv $volume $volume-aside",
+    "rm -rf $root.aside; mv $volume $root.aside",
 ];
 
 const STORE: [&str; 6] =

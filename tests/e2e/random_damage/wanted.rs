@@ -220,7 +220,11 @@ impl Network {
 
 impl Volume {
     fn draw(random: &mut Random) -> Volume {
-        Volume { owner: 1000 + random.below(2), mode: ["0750", "0701"][usize::from(chance(random, 2))], kept: chance(random, 2) }
+        Volume {
+            owner: 1000 + random.below(2),
+            mode: ["0750", "0701"][usize::from(chance(random, 2))],
+            kept: chance(random, 2),
+        }
     }
 }
 
