@@ -40,7 +40,7 @@ impl Visitor {
 
 /// Copies the built programs over those of a directory, as a package manager does: beside their place, then renamed.
 fn install(directory: &Path) {
-    for name in ["evenkeel", "evenkeel-shim"] {
+    for name in ["evenkeel", "evenkeel-shim", "evenkeel-oci"] {
         let (built, place) = (program::built(name), directory.join(name));
         let built = built.display();
         program::sh(&format!("cp {built} {0}.new; mv {0}.new {0}", place.display()));

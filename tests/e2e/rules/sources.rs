@@ -47,10 +47,13 @@ fn lose(manifests: &Path, line: &str) {
     program::run(Command::new("sh").args(["-ec", line]).current_dir(manifests)).expect_code(0);
 }
 
-/// Puts the source back as it was.
+/// Puts the source back as it was, at once.
 fn restore(manifests: &Path, copy: &Path) {
     let (manifests, copy) = (manifests.display(), copy.display());
-    program::sh(&format!("umount {manifests} 2>/dev/null || true; rm -rf {manifests}; cp -a {copy} {manifests}"));
+    program::sh(&format!(
+        "umount {manifests} 2>/dev/null || true; rm -rf {manifests}-new {manifests}-old; cp -a {copy} {manifests}-new; \
+         mv -T {manifests} {manifests}-old 2>/dev/null || true; mv -T {manifests}-new {manifests}"
+    ));
 }
 
 #[test]

@@ -135,7 +135,9 @@ fn removal_works_wherever_it_was_cut_off(site: &Site) {
     let paths = site.sandbox.paths();
     // Begun and no more: directories and a mount.
     site.create("half", &spec(&shell("true"))).expect("create");
+    // Mark and copy come last.
     fs::remove_file(paths.container_state(&name("half")).join("created.json")).expect("the mark");
+    fs::remove_file(paths.container_run(&name("half")).join("created.json")).expect("its copy");
     fs::remove_file(paths.container_run(&name("half")).join("config.json")).expect("the bundle");
     assert_eq!(site.wait(site.containers.observe(&name("half"))), Sight::Absent);
     site.remove("half");
