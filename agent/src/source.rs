@@ -4,16 +4,22 @@
 //! applied last, and so is everything where the source as a whole was lost: unreadable in part, or suddenly empty.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evenkeel_manifests::{Loaded, Problem, load};
 use evenkeel_plan::{Desired, Source};
 use evenkeel_schema::Key;
 
-use crate::ledger::{Entry, Ledger, LedgerError};
+use crate::ledger::{Entry, EntryState, Ledger, LedgerError};
 
 #[cfg(test)]
 mod tests;
+
+/// How long a source has to be as it is before the agent deletes what it states no more.
+const REST: Duration = Duration::from_secs(2);
 
 /// What is desired, with the problems met on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,10 +45,15 @@ impl Intent {
 /// `path` is a directory or a file. A file inside the directory that was applied last is a part of it: what other
 /// files of the directory state stays as it was applied.
 pub fn read(path: &Path, ledger: Option<&Ledger>, allow_empty: bool) -> Result<Intent, LedgerError> {
-    let absolute = canonical(path);
-    let loaded = load(&absolute);
-    let Some(ledger) = ledger else { return complete(loaded, None, &BTreeMap::new(), None, allow_empty) };
-    complete(loaded, Some(ledger), &ledger.entries()?, ledger.source()?, allow_empty)
+    let loaded = load(&canonical(path));
+    let Some(ledger) = ledger else { return complete(loaded, None, &BTreeMap::new(), None, allow_empty, false) };
+    complete(loaded, Some(ledger), &ledger.entries()?, ledger.source()?, allow_empty, false)
+}
+
+/// As [`read`], for whoever nobody asked: files that are missing while others have just come may be on their way, as in a copy
+/// that takes its time, and are waited for until the source has rested.
+pub fn read_at_rest(path: &Path, ledger: &Ledger, allow_empty: bool) -> Result<Intent, LedgerError> {
+    complete(load(&canonical(path)), Some(ledger), &ledger.entries()?, ledger.source()?, allow_empty, true)
 }
 
 /// Gives the one form in which sources are compared: absolute, links resolved above the last part only, so that a
@@ -67,9 +78,14 @@ fn complete(
     entries: &BTreeMap<Key, Entry>,
     last: Option<Source>,
     allow_empty: bool,
+    wait_for_rest: bool,
 ) -> Result<Intent, LedgerError> {
     let Loaded { mut desired, problems, broken_files, empty_files, complete, locked } = loaded;
-    let mut distrust = None;
+    let (mut distrust, mut in_motion) = (None, locked.is_some());
+    let is_missing = |(key, entry): (&Key, &Entry)| {
+        let wanted = matches!(entry.state, EntryState::Applying | EntryState::Applied);
+        wanted && !desired.contains(key) && !desired.held.contains_key(key)
+    };
     // A source that never stated anything holds nothing up; one that did and now states nothing is taken for lost.
     if !complete {
         distrust = Some("the source could not be read whole: nothing is deleted".to_owned());
@@ -78,6 +94,10 @@ fn complete(
     } else if desired.is_empty() && !entries.is_empty() && !allow_empty {
         let path = desired.source.path.display();
         distrust = Some(format!("{path} states nothing: nothing is deleted without --allow-empty"));
+    } else if wait_for_rest && entries.iter().any(is_missing) && changed_within(&desired.source.path, REST) {
+        let path = desired.source.path.display();
+        distrust = Some(format!("{path} changed a moment ago: nothing is deleted before it has rested"));
+        in_motion = true;
     }
     let within = last.and_then(|last| part_of(&desired.source.path, &last.path).map(|prefix| (last, prefix)));
     if let Some((whole, prefix)) = &within {
@@ -113,7 +133,7 @@ fn complete(
         desired.held.entry(key.clone()).or_insert(reason);
         insert(ledger, &mut desired, key, entry)?;
     }
-    Ok(Intent { desired, problems, distrust, in_motion: locked.is_some() })
+    Ok(Intent { desired, problems, distrust, in_motion })
 }
 
 /// Puts an object into its map as it was applied last.
@@ -132,4 +152,20 @@ fn insert(ledger: Option<&Ledger>, desired: &mut Desired, key: &Key, entry: &Ent
 fn part_of(path: &Path, whole: &Path) -> Option<PathBuf> {
     let below = path.strip_prefix(whole).ok()?;
     (!below.as_os_str().is_empty() && path.is_file()).then(|| below.to_owned())
+}
+
+/// Tells whether a file or directory of the source changed so shortly ago, by its ctime, which no copy sets back. Hidden ones
+/// are none of its manifests.
+fn changed_within(path: &Path, span: Duration) -> bool {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return false };
+    let (seconds, part) = (u64::try_from(metadata.ctime()).ok(), u32::try_from(metadata.ctime_nsec()).ok());
+    let changed = seconds.zip(part).map(|(seconds, part)| UNIX_EPOCH + Duration::new(seconds, part));
+    // A time to come is that of a clock that was set back.
+    let age = changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
+    if age.is_some_and(|age| age < span) {
+        return true;
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    let mut shown = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    metadata.is_dir() && shown.any(|entry| changed_within(&entry.path(), span))
 }

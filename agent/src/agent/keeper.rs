@@ -126,7 +126,7 @@ impl Keeper {
         let asked = request.as_ref().map(|(request, _)| *request);
         let allow_empty = self.options.allow_empty || asked.is_some_and(|request| request.allow_empty);
         if reload || self.intent.is_none() {
-            self.read(allow_empty).await;
+            self.read(allow_empty, asked.is_some()).await;
         }
         let Some(intent) = self.intent.clone() else {
             self.pace.after_look(true, Instant::now());
@@ -171,9 +171,13 @@ impl Keeper {
     }
 
     /// Reads the manifests again; where that goes wrong those of before stand.
-    async fn read(&mut self, allow_empty: bool) {
+    async fn read(&mut self, allow_empty: bool, asked: bool) {
         let (path, ledger) = (self.options.manifests.clone(), Arc::clone(&self.session.ledger));
-        let read = tokio::task::spawn_blocking(move || source::read(&path, Some(&ledger), allow_empty)).await;
+        let read = tokio::task::spawn_blocking(move || match asked {
+            true => source::read(&path, Some(&ledger), allow_empty),
+            false => source::read_at_rest(&path, &ledger, allow_empty),
+        })
+        .await;
         match read {
             Ok(Ok(intent)) => {
                 // Another manifest may be the cure.

@@ -109,6 +109,36 @@ fn an_agent_whose_source_is_lost_deletes_nothing() {
     });
 }
 
+/// A copy that takes its time is seen while some of its files are there and others are not yet.
+#[test]
+fn an_agent_waits_for_a_copy_under_way() {
+    sandboxed(|sandbox| {
+        both_stories(sandbox);
+        let agent = sandbox.agent(&["--resync", "1s"]);
+        story::running(sandbox, "web");
+        let before = everything(sandbox);
+        let (manifests, copy) = (sandbox.manifests(), sandbox.directory().join("copy"));
+        program::sh(&format!(
+            "cp -a {manifests} {copy}; rm -rf {manifests}/*; cd {copy}; \
+             for file in *.y*ml storage; do cp -a $file {manifests}/; sleep 0.7; done",
+            manifests = manifests.display(),
+            copy = copy.display()
+        ));
+        ask::eventually("everything in sync", || {
+            let run = sandbox.verb_on_manifests("diff", &[]);
+            if run.succeeded() { Ok(()) } else { Err(run.to_string()) }
+        });
+        assert_eq!(everything(sandbox), before, "{}", agent.log());
+        assert!(!agent.log().contains("deleted in"), "{}", agent.log());
+        // What stays away is meant.
+        fs::remove_file(manifests.join("web.yaml")).expect("the manifest");
+        ask::eventually("the container is gone", || match story::status(sandbox, "web") {
+            None => Ok(()),
+            Some(status) => Err(status.to_string()),
+        });
+    });
+}
+
 /// One file is broken, another has gone, a third is new: only the first is on hold.
 #[test]
 fn what_can_be_read_goes_on_beside_a_broken_file() {
