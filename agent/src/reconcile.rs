@@ -112,6 +112,9 @@ impl LockedSession {
         if let Err(error) = self.applier.collect_images().await {
             tracing::warn!("the image store is not cleared of garbage yet: {}", error_chain(&error));
         }
+        if let Err(error) = self.applier.keep_sight() {
+            tracing::debug!(%error, "the next pass lists the firewall's table once more");
+        }
         let left = report::seen(&report.plan).into_iter().filter(|seen| !is_repaired(seen, &report)).collect();
         self.record_drift(&mut report, left);
         fail_point!("pass.ended");

@@ -87,6 +87,11 @@ impl Applier {
         Ok(self.observer.store.collect_if_due().await?)
     }
 
+    /// Keeps what this pass saw for the next program to see sooner.
+    pub fn keep_sight(&self) -> std::io::Result<()> {
+        self.observer.networks.keep_firewall()
+    }
+
     pub async fn ensure_volume(&self, name: &Name, spec: &VolumeSpec) -> Result<(), ApplyError> {
         let (paths, owned_name, spec) = (self.observer.paths.clone(), name.clone(), spec.clone());
         let made = tokio::task::spawn_blocking(move || volume::ensure(&paths, &owned_name, &spec)).await;

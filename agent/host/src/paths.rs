@@ -88,6 +88,11 @@ impl Paths {
         self.run.join("oci")
     }
 
+    /// The firewall table as it was listed last.
+    pub fn kept_firewall(&self) -> PathBuf {
+        self.run.join("firewall.json")
+    }
+
     /// The running agent's socket.
     pub fn agent_socket(&self) -> PathBuf {
         self.run.join("agent.sock")

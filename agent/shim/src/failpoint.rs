@@ -83,6 +83,7 @@ pub const NAMES: &[&str] = &[
     "endpoint.route.added",
     "firewall.loaded",
     "firewall.loading",
+    "firewall.keeping",
     "link.address.removed",
     "link.address.added",
     "link.route.added",

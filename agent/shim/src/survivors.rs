@@ -104,28 +104,31 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 
 /// Runs a system call in a process that belongs to another pid namespace.
 fn in_pid_namespace(namespace: &File, call: impl Fn() -> libc::c_int) -> io::Result<()> {
-    let result_of =
-        |value: libc::c_int| if value == 0 { 0 } else { io::Error::last_os_error().raw_os_error().unwrap_or(1) };
-    // SAFETY: this program has one thread, so a forked copy is whole; it leaves with _exit alone.
-    unsafe {
-        match libc::fork() {
-            -1 => Err(io::Error::last_os_error()),
-            0 => {
-                // setns(2) moves the children of its caller, so the call is made by one of those.
-                if libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWPID) != 0 {
-                    libc::_exit(result_of(-1));
-                }
-                match libc::fork() {
-                    -1 => libc::_exit(result_of(-1)),
-                    0 => libc::_exit(result_of(call())),
-                    inner => libc::_exit(wait(inner)),
-                }
-            }
-            outer => match wait(outer) {
-                0 => Ok(()),
-                error => Err(io::Error::from_raw_os_error(error)),
-            },
+    let own = File::open("/proc/self/ns/pid")?;
+    // setns(2) moves the children of its caller, so the call is made by one of those.
+    let enter = |namespace: &File| {
+        // SAFETY: a descriptor that is open.
+        match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWPID) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
         }
+    };
+    enter(namespace)?;
+    // SAFETY: this program has one thread, so a forked copy is whole; it leaves with _exit alone.
+    let child = match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let result = call();
+            let error = io::Error::last_os_error().raw_os_error().unwrap_or(1);
+            // SAFETY: ends the copy.
+            unsafe { libc::_exit(if result == 0 { 0 } else { error }) }
+        }
+        child => Ok(child),
+    };
+    enter(&own)?;
+    match wait(child?) {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 

@@ -134,7 +134,11 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Verb::Exec(arguments) => return exec::run(arguments, &settings),
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = match &cli.verb {
+        Verb::Run(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+        // Shorter than a thread takes to start, and what takes long is done by threads for blocking work.
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+    };
     RUNTIME_STANDS.store(true, Ordering::Relaxed);
     let code = runtime.block_on(async {
         match &cli.verb {

@@ -138,9 +138,9 @@ impl Ledger {
         })
     }
 
-    /// Notes where the manifests came from.
+    /// Notes where the manifests came from. Waits for no disk: with the first intent of the pass it is on it.
     pub fn set_source(&self, source: &Source) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.note(|transaction| {
             transaction
                 .prepare_cached(
                     "INSERT INTO source (only, path, revision) VALUES (1, ?1, ?2)

@@ -10,6 +10,7 @@
 //! nowhere but to loopback, so a connection is refused there, and clients go on to `127.0.0.1`.
 
 mod flows;
+mod kept;
 mod nfnetlink;
 mod nft;
 mod ports;
@@ -57,7 +58,7 @@ impl Networks {
         }
     }
 
-    /// Lists the table, unless no transaction was made since it was listed last.
+    /// Lists the table, unless no transaction was made since it was listed last, by this program or another.
     async fn read_firewall(&self) -> Result<Option<ObservedFirewall>, NetworkError> {
         // A kernel that does not tell is asked for the whole each time.
         let generation = nfnetlink::generation().ok();
@@ -65,17 +66,40 @@ impl Networks {
         if let Some(last) = last.filter(|last| Some(last.generation) == generation) {
             return Ok(last.observed);
         }
-        let observed = self.list_firewall().await?;
+        let kept = generation.and_then(|generation| kept::Kept::read(&self.paths.kept_firewall(), generation));
+        let is_kept = kept.is_some();
+        let observed = match kept {
+            Some(kept) => kept.observed,
+            None => self.list_firewall().await?,
+        };
         // What changed during the listing is seen by the next.
         if let Some(generation) = generation {
-            let seen = SeenTable { generation, observed: observed.clone() };
+            let seen = SeenTable { generation, observed: observed.clone(), is_kept };
             *self.last_table.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         }
         Ok(observed)
     }
 
+    /// Keeps the table as it was listed last for the next program, where that is news.
+    ///
+    /// # Errors
+    /// Those of the disk; then the next program lists it itself.
+    pub fn keep_firewall(&self) -> std::io::Result<()> {
+        let mut last = self.last_table.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = last.as_mut().filter(|seen| !seen.is_kept) else { return Ok(()) };
+        if let Some(kept) = kept::Kept::of(seen.generation, seen.observed.clone()) {
+            kept.write(&self.paths.kept_firewall())?;
+        }
+        seen.is_kept = true;
+        Ok(())
+    }
+
     async fn list_firewall(&self) -> Result<Option<ObservedFirewall>, NetworkError> {
         let table = self.instance.as_str();
+        // Asked without a program first: most hosts that publish nothing have no table.
+        if nft::is_there() && matches!(nfnetlink::has_table(table), Ok(false)) {
+            return Ok(None);
+        }
         let Some(text) = nft::list(table).await? else { return Ok(None) };
         let listing = Listing::parse(table, &text)?;
         let fresh = self.fresh_table.get_or_try_init(|| fresh(table)).await?;
@@ -93,6 +117,8 @@ impl Networks {
 pub(super) struct SeenTable {
     generation: u32,
     observed: Option<ObservedFirewall>,
+    /// Whether the next program finds it so.
+    is_kept: bool,
 }
 
 /// Loads the table into a namespace of its own and lists it: how this nft and this kernel write the fixed part.

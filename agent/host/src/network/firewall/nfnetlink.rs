@@ -10,6 +10,12 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 const NFGENMSG: usize = 4;
 /// `NFNL_SUBSYS_NFTABLES` in the upper byte, `NFT_MSG_GETGEN` in the lower.
 const GET_GENERATION: u16 = (10 << 8) | 16;
+/// `NFT_MSG_GETTABLE` of the same subsystem.
+const GET_TABLE: u16 = (10 << 8) | 1;
+/// `NFTA_TABLE_NAME`.
+const TABLE_NAME: u16 = 1;
+/// `NFPROTO_INET`.
+const INET: u8 = 1;
 /// `NFTA_GEN_ID`, a number in network byte order.
 const GENERATION: u16 = 1;
 
@@ -33,6 +39,22 @@ pub(super) fn generation() -> io::Result<u32> {
         generation = number.and_then(|number| number.value().try_into().ok()).map(u32::from_be_bytes);
     })?;
     generation.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the kernel gave no generation of its tables"))
+}
+
+/// Asks whether there is a table of family `inet` with this name.
+pub(super) fn has_table(name: &str) -> io::Result<bool> {
+    let socket = connect()?;
+    // struct nlattr: length and type, then the name with its zero byte, filled up to four bytes.
+    let mut attribute = ((4 + name.len() + 1) as u16).to_ne_bytes().to_vec();
+    attribute.extend(TABLE_NAME.to_ne_bytes());
+    attribute.extend(name.as_bytes());
+    attribute.resize((4 + name.len() + 1).next_multiple_of(4), 0);
+    send(&socket, GET_TABLE, NLM_F_REQUEST | NLM_F_ACK, INET, &attribute)?;
+    match receive(&socket, |_, _| {}) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Sends one message of a subsystem's type about a family.

@@ -37,6 +37,13 @@ async fn load_patiently(script: Script) -> Result<(), NetworkError> {
     if output.status.success() { Ok(()) } else { Err(refused(&script.table, "load", &output)) }
 }
 
+/// Tells whether there is such a program on the search path. Without one nothing is to be called in order, since nothing could be
+/// mended.
+pub(super) fn is_there() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join("nft").is_file())
+}
+
 /// Lists a table as JSON; `None` where there is none.
 pub(super) async fn list(table: &str) -> Result<Option<String>, NetworkError> {
     listed(table, &["-j", "list", "table", "inet", table]).await
