@@ -31,7 +31,7 @@ pub fn one(sandbox: &Sandbox) {
         for (what, networks) in [(OURS, ""), (OURS_ON_BRIDGE, "networks: [{name: lan}]")] {
             sandbox.manifest("containers.yaml", &container(0, networks));
             figures.add(what, timed(|| drop(sandbox.apply())));
-            sandbox.manifest("containers.yaml", "");
+            sandbox.withdraw("containers.yaml");
             sandbox.apply();
         }
         if let Some(runc) = &runc {
@@ -74,8 +74,8 @@ pub fn hundred(sandbox: &Sandbox) {
         declare(sandbox, COUNT);
         figures.add(OURS, timed(|| drop(sandbox.apply())));
         idle.add(OURS, timed(|| drop(sandbox.apply())));
-        sandbox.manifest("containers.yaml", "");
-        sandbox.manifest("network.yaml", "");
+        sandbox.withdraw("containers.yaml");
+        sandbox.withdraw("network.yaml");
         sandbox.apply();
     }
     let mut compose = || -> Result<(), Missing> {

@@ -39,7 +39,7 @@ pub fn costs(sandbox: &Sandbox) {
     println!("  memory, a shim            {:>10.3} MiB", shims / COUNT as f64);
     println!("  memory, agent and shims   {all:>10.2} MiB");
     assert!(agent.terminate().success(), "the agent ends as asked");
-    sandbox.manifest("containers.yaml", "");
+    sandbox.withdraw("containers.yaml");
     sandbox.apply();
 
     let Some(docker) = told(Docker::start(sandbox)) else { return };

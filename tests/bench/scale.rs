@@ -45,6 +45,6 @@ fn measure(sandbox: &Sandbox, count: usize) -> [Duration; 3] {
     };
     sandbox.manifest("containers.yaml", &(0..count).map(container).collect::<Vec<_>>().join("---\n"));
     let (made, idle) = (apply(), apply());
-    sandbox.manifest("containers.yaml", "");
+    sandbox.withdraw("containers.yaml");
     [made, idle, apply()]
 }

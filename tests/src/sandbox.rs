@@ -118,6 +118,11 @@ impl Sandbox {
         path
     }
 
+    /// Takes a manifest away: an empty file would be held, not deleted.
+    pub fn withdraw(&self, name: &str) {
+        fs::remove_file(self.manifests().join(name)).expect("the manifest");
+    }
+
     /// Prepares a command of the program under test on this installation: global options first.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(built("evenkeel"));
