@@ -5,8 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::Duration;
 
-use evenkeel_tests::sandbox::Agent;
-use evenkeel_tests::{Sandbox, ask, program, sandboxed};
+use evenkeel_tests::{Agent, Sandbox, ask, program, sandboxed};
 
 use crate::story;
 
@@ -114,10 +113,7 @@ fn a_checkout_under_way_deletes_nothing() {
         assert_eq!(story::running(sandbox, "front"), before);
         fs::write(&front, text).expect("the manifest again");
         fs::remove_file(git.join("index.lock")).expect("the lock gone");
-        ask::eventually("everything in sync", || {
-            let run = sandbox.evenkeel(&["drift"]);
-            if run.succeeded() { Ok(()) } else { Err(run.to_string()) }
-        });
+        story::eventually_in_sync(sandbox);
         assert_eq!(story::running(sandbox, "front"), before);
         // Gone for good, with no lock: now it is meant.
         fs::remove_file(&front).expect("the manifest gone");

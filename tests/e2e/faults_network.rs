@@ -4,8 +4,7 @@
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
-use evenkeel_tests::sandbox::Agent;
-use evenkeel_tests::{Sandbox, ask, program, sandboxed};
+use evenkeel_tests::{Agent, Sandbox, ask, program, sandboxed};
 
 use crate::story;
 

@@ -123,6 +123,18 @@ pub fn in_sync(sandbox: &Sandbox) {
     sandbox.verb_on_manifests("plan", &["--detailed-exitcode"]).expect_code(0);
 }
 
+/// Waits until [`in_sync`] would hold, for a running agent that has to bring it about.
+#[track_caller]
+pub fn eventually_in_sync(sandbox: &Sandbox) {
+    ask::eventually("everything in sync", || {
+        let runs = [sandbox.evenkeel(&["drift"]), sandbox.verb_on_manifests("diff", &[])];
+        match runs.into_iter().find(|run| !run.succeeded()) {
+            None => Ok(()),
+            Some(run) => Err(run.to_string()),
+        }
+    });
+}
+
 /// As [`in_sync`], for a host of which nothing is wanted any more.
 #[track_caller]
 pub fn in_sync_when_empty(sandbox: &Sandbox) {

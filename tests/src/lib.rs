@@ -20,4 +20,4 @@ pub mod vm;
 
 pub use ask::eventually;
 pub use program::{Run, run};
-pub use sandbox::{Sandbox, sandboxed};
+pub use sandbox::{Agent, Sandbox, sandboxed};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use evenkeel_tests::{Sandbox, ask, program, sandboxed};
+use evenkeel_tests::{Agent, Sandbox, ask, program, sandboxed};
 use serde_json::Value;
 
 use crate::story;
@@ -56,6 +56,15 @@ fn restore(manifests: &Path, copy: &Path) {
     ));
 }
 
+/// Both stories in the care of an agent, and what is there then.
+fn watched(sandbox: &Sandbox) -> (Agent, Value) {
+    both_stories(sandbox);
+    let agent = sandbox.agent(&["--resync", "1s"]);
+    story::running(sandbox, "web");
+    let before = everything(sandbox);
+    (agent, before)
+}
+
 #[test]
 fn a_lost_source_deletes_nothing() {
     sandboxed(|sandbox| {
@@ -84,10 +93,7 @@ fn a_lost_source_deletes_nothing() {
 #[test]
 fn an_agent_whose_source_is_lost_deletes_nothing() {
     sandboxed(|sandbox| {
-        both_stories(sandbox);
-        let agent = sandbox.agent(&["--resync", "1s"]);
-        story::running(sandbox, "web");
-        let before = everything(sandbox);
+        let (agent, before) = watched(sandbox);
         let (manifests, copy) = (sandbox.manifests(), sandbox.directory().join("copy"));
         program::sh(&format!("cp -a {} {}", manifests.display(), copy.display()));
         for (how, line) in LOST {
@@ -101,10 +107,7 @@ fn an_agent_whose_source_is_lost_deletes_nothing() {
                 if now == before { Ok(()) } else { Err(format!("{before}\n{now}\n{}", agent.log())) }
             });
             restore(&manifests, &copy);
-            ask::eventually("everything in sync", || {
-                let run = sandbox.verb_on_manifests("diff", &[]);
-                if run.succeeded() { Ok(()) } else { Err(run.to_string()) }
-            });
+            story::eventually_in_sync(sandbox);
         }
     });
 }
@@ -113,10 +116,7 @@ fn an_agent_whose_source_is_lost_deletes_nothing() {
 #[test]
 fn an_agent_waits_for_a_copy_under_way() {
     sandboxed(|sandbox| {
-        both_stories(sandbox);
-        let agent = sandbox.agent(&["--resync", "1s"]);
-        story::running(sandbox, "web");
-        let before = everything(sandbox);
+        let (agent, before) = watched(sandbox);
         let (manifests, copy) = (sandbox.manifests(), sandbox.directory().join("copy"));
         program::sh(&format!(
             "cp -a {manifests} {copy}; rm -rf {manifests}/*; cd {copy}; \
@@ -124,10 +124,7 @@ fn an_agent_waits_for_a_copy_under_way() {
             manifests = manifests.display(),
             copy = copy.display()
         ));
-        ask::eventually("everything in sync", || {
-            let run = sandbox.verb_on_manifests("diff", &[]);
-            if run.succeeded() { Ok(()) } else { Err(run.to_string()) }
-        });
+        story::eventually_in_sync(sandbox);
         assert_eq!(everything(sandbox), before, "{}", agent.log());
         assert!(!agent.log().contains("deleted in"), "{}", agent.log());
         // What stays away is meant.

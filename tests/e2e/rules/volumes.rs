@@ -75,10 +75,7 @@ fn what_loses_data_is_named_and_waits_for_a_person() {
         });
         sandbox.apply_with(&["--yes"]);
         assert!(volume(sandbox).is_dir());
-        ask::eventually("everything in sync", || {
-            let run = sandbox.evenkeel(&["drift"]);
-            if run.succeeded() { Ok(()) } else { Err(run.to_string()) }
-        });
+        story::eventually_in_sync(sandbox);
         assert_ne!(story::running(sandbox, "web").0, web, "it had the old one mounted");
     });
 }
