@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use evenkeel_host::container::capabilities::available;
+use evenkeel_host::container::cgroup::CPU_PERIOD;
 use evenkeel_schema::{Bytes, MilliCpus, Resources};
 use oci_spec::runtime::{
     Linux, LinuxDeviceCgroup, LinuxNamespaceType, LinuxResources, LinuxSeccomp, LinuxSeccompAction, Process, Spec,
@@ -261,7 +262,7 @@ fn limits(judge: &Judge<'_>, stated: &LinuxResources) -> Result<Resources, OciEr
     let limit = |number: i64| u64::try_from(number).ok().filter(|number| *number > 0);
     let memory = stated.memory().as_ref().and_then(|memory| memory.limit()).and_then(limit);
     let cpus = stated.cpu().as_ref().and_then(|cpu| {
-        let (quota, period) = (limit(cpu.quota()?)?, cpu.period().filter(|period| *period > 0).unwrap_or(100_000));
+        let (quota, period) = (limit(cpu.quota()?)?, cpu.period().filter(|period| *period > 0).unwrap_or(CPU_PERIOD));
         Some(MilliCpus(quota.saturating_mul(1000) / period))
     });
     let pids = stated.pids().as_ref().and_then(|pids| limit(pids.limit())).map(u32::try_from);

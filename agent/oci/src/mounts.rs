@@ -80,6 +80,9 @@ impl Mount {
                 return Err(place(&format!("the option `{name}` of a bind mount")));
             }
             What::Bind { source, recursive }
+        } else if attributes_below != 0 {
+            // Nothing can be mounted below what is new.
+            return Err(place("the option `rro` of a mount that binds nothing"));
         } else if typ == "cgroup" || typ == "cgroup2" {
             What::Cgroup
         } else {

@@ -49,6 +49,11 @@ fn what_would_be_left_out_is_refused_by_name() {
         refusal(|bundle| bundle["mounts"][0]["options"] = serde_json::json!(["rbind", "rshared"])),
         "config.json: mount /x: the option `rshared` is not supported"
     );
+    let proc = serde_json::json!([{ "destination": "/proc", "type": "proc", "options": ["rro"] }]);
+    assert_eq!(
+        refusal(|bundle| bundle["mounts"] = proc),
+        "config.json: mount /proc: the option `rro` of a mount that binds nothing is not supported"
+    );
     assert_eq!(
         refusal(|bundle| bundle["hooks"] = serde_json::json!({ "poststop": [{ "path": "/bin/true" }] })),
         "config.json: hooks is not supported"
