@@ -6,6 +6,7 @@ mod exec;
 mod life;
 mod limits;
 mod mounts;
+mod oci;
 mod unified;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,12 +1,12 @@
-//! What this runtime keeps of a container: `<root>/<id>/`, with `record.json`, a [`Record`], and the gate, a named pipe at
-//! which the made process waits until `start` writes to it and removes it.
+//! What this runtime keeps of a container: `<root>/<id>/`, with `record.json`, a [`Record`], and the [`gate`] at which
+//! the made process waits for its start.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use evenkeel_host::container::cgroup::Cgroup;
 use evenkeel_host::container::process::start_time;
-use evenkeel_shim::fail_point;
+use evenkeel_shim::{fail_point, gate};
 use serde::{Deserialize, Serialize};
 
 use super::OciError;
@@ -72,7 +72,7 @@ impl Place {
 
     /// Names the pipe at which the made process waits.
     pub fn gate(&self) -> PathBuf {
-        self.directory.join("start")
+        gate::path(&self.directory)
     }
 
     pub fn write_record(&self, record: &Record) -> Result<(), OciError> {
@@ -102,9 +102,14 @@ impl Place {
         Ok((record, status))
     }
 
-    /// Kills what runs in the container's cgroup and removes cgroup and directories. What is not there is no error.
+    /// Kills what runs in the container's cgroup and removes cgroup and directories. What is not there is no error, and of a
+    /// damaged record nothing is known: whoever asks for the container's cgroup by another name has to look there.
     pub fn sweep(&self) -> Result<(), OciError> {
-        if let Some(record) = self.read_record()? {
+        let record = match self.read_record() {
+            Err(OciError::Json { .. }) => None,
+            other => other?,
+        };
+        if let Some(record) = record {
             let failed = |source| OciError::Cgroup { id: self.id.clone(), source };
             let cgroup = Cgroup::of_host(&record.cgroup).map_err(failed)?;
             cgroup.kill_and_remove().map_err(failed)?;

@@ -162,6 +162,8 @@ pub const NAMES: &[&str] = &[
     "shim.running",
     "shim.creating",
     "shim.created",
+    "gate.opening",
+    "gate.opened",
     "shim.started",
     "shim.deleted",
     "oci.directory",
@@ -175,8 +177,6 @@ pub const NAMES: &[&str] = &[
     "oci.cgroup.removed",
     "oci.directory.removed",
     "oci.file.written",
-    "oci.starting",
-    "oci.started",
 ];
 
 /// Marks a point, whose name is a literal that [`NAMES`] lists.

@@ -5,6 +5,7 @@
 //! about images, networks or mounts: those are done before it starts, and its bundle names them.
 
 pub mod failpoint;
+pub mod gate;
 pub mod process;
 
 use std::ffi::OsString;

@@ -145,8 +145,10 @@ fn removal_works_wherever_it_was_cut_off(site: &Site) {
     // The shim dead, the container running, its runtime's state damaged.
     let pid = site.run("wild", &shell("true"));
     kill(shim_pid(site, "wild"));
-    let state = paths.runtime_state().join("wild/state.json");
-    fs::write(&state, "{").expect("the runtime's state");
+    let state = fs::read_dir(paths.runtime_state().join("wild")).expect("the runtime's state").flatten();
+    let file =
+        state.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|extension| extension == "json"));
+    fs::write(file.expect("a file of the runtime's"), "{").expect("the runtime's state");
     site.remove("wild");
     assert_eq!(start_time(pid), None);
     site.nothing_is_left();

@@ -11,7 +11,7 @@ mod requests;
 mod start;
 
 use std::error::Error;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -202,9 +202,9 @@ impl Supervisor {
 
     /// Waits for something to happen, reads the container's output, and reaps. `true` when nothing has happened.
     ///
-    /// `stderr` is the standard error of a verb under way. Requests wake it, and are taken by the caller, only where
+    /// `said` is the standard error of a verb under way. Requests wake it, and are taken by the caller, only where
     /// `serve` is set.
-    fn turn(&mut self, deadline: Option<Instant>, stderr: Option<(&OwnedFd, &mut Vec<u8>)>, serve: bool) -> bool {
+    fn turn(&mut self, deadline: Option<Instant>, said: Option<&mut start::Said>, serve: bool) -> bool {
         let mut polled: Vec<libc::pollfd> = Vec::with_capacity(8);
         let mut add = |fd: RawFd| polled.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
         add(self.signals.as_raw_fd());
@@ -212,9 +212,7 @@ impl Supervisor {
         if serve {
             self.server.descriptors().for_each(&mut add);
         }
-        if let Some((fd, _)) = &stderr {
-            add(fd.as_raw_fd());
-        }
+        said.as_ref().and_then(|said| said.descriptor()).into_iter().for_each(&mut add);
         let timeout = deadline.map_or(-1, |deadline| {
             // Rounded up: waking a little early would be a round for nothing.
             let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
@@ -233,10 +231,10 @@ impl Supervisor {
         if self.output.descriptors().any(is_ready) {
             self.output.read_all();
         }
-        if let Some((fd, kept)) = stderr
-            && is_ready(fd.as_raw_fd())
+        if let Some(said) = said
+            && said.descriptor().is_some_and(is_ready)
         {
-            start::keep_available(fd, kept);
+            said.read();
         }
         false
     }

@@ -1,14 +1,14 @@
-//! From nothing to a running main process: the runtime's `create` and `start`.
+//! From nothing to a running main process: the runtime's `create`, and its `start` or the gate.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use evenkeel_shim::fail_point;
 use evenkeel_shim::{Health, Phase, process};
+use evenkeel_shim::{fail_point, gate};
 
 use super::{Run, Supervisor, with_causes};
 use crate::backoff::{Backoff, Ended};
@@ -115,7 +115,7 @@ impl Supervisor {
             }
         });
         let oom_kills_before = cgroup::oom_kills(&self.config.cgroups);
-        self.runtime(&["start".into(), self.config.id.clone().into()])?;
+        self.release()?;
         fail_point!("shim.started");
         let started = Instant::now();
         let probes = self.config.health.clone().map(|config| Probes::new(config, started));
@@ -133,22 +133,31 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Lets the made container's command run: by the gate where there is one, otherwise by the runtime's `start`.
+    fn release(&mut self) -> Result<(), RuntimeError> {
+        let gate = self.runtime_state().map(|state| gate::path(&state)).filter(|gate| gate::is_there(gate));
+        match gate.map(|gate| gate::open(&gate)) {
+            Some(Ok(true)) => Ok(()),
+            // Nobody waits, or it cannot be opened: the runtime says why.
+            _ => self.runtime(&["start".into(), self.config.id.clone().into()]),
+        }
+    }
+
     /// Runs a verb to its end.
     pub(super) fn runtime(&mut self, arguments: &[OsString]) -> Result<(), RuntimeError> {
         let verb = arguments.first().map(|verb| verb.to_string_lossy().into_owned()).unwrap_or_default();
-        let (reading, writing) = output::pipe().map_err(|source| RuntimeError::Pipe { verb, source })?;
+        let (mut said, writing) = Said::open().map_err(|source| RuntimeError::Pipe { verb, source })?;
         let call = runtime::call(&self.config.runtime, &self.runtime_log(), arguments, None, Some(writing))?;
-        let mut said = Vec::new();
-        let ended = self.wait_for(&call, Some((&reading, &mut said)))?;
-        keep_available(&reading, &mut said);
-        call.judge(ended, &said)
+        let ended = self.wait_for(&call, Some(&mut said))?;
+        said.read();
+        call.judge(ended, &said.text)
     }
 
     /// Waits for a verb, and kills it when it takes too long.
     fn wait_for(
         &mut self,
         call: &runtime::Call,
-        mut stderr: Option<(&OwnedFd, &mut Vec<u8>)>,
+        mut said: Option<&mut Said>,
     ) -> Result<crate::reaper::Ended, RuntimeError> {
         let mut deadline = Instant::now() + self.runtime_timeout;
         let mut killed = false;
@@ -169,19 +178,22 @@ impl Supervisor {
                 killed = true;
                 deadline = Instant::now() + KILL_GRACE;
             }
-            let stderr = stderr.as_mut().map(|(fd, kept)| (*fd, &mut **kept));
-            self.turn(Some(deadline), stderr, false);
+            self.turn(Some(deadline), said.as_deref_mut(), false);
         }
     }
 
-    /// Whether the runtime's state directory is known and has nothing of this container: then `delete` is spared.
-    pub(super) fn runtime_has_no_state(&self) -> bool {
+    /// Names the directory in which the runtime keeps this container's state, where it is known.
+    fn runtime_state(&self) -> Option<PathBuf> {
         let mut arguments = self.config.runtime.iter();
         let root = arguments.by_ref().find(|argument| *argument == "--root").and_then(|_| arguments.next());
-        root.is_some_and(|root| {
-            let state = PathBuf::from(root).join(&self.config.id);
-            matches!(fs::symlink_metadata(state), Err(error) if error.kind() == io::ErrorKind::NotFound)
-        })
+        root.map(|root| PathBuf::from(root).join(&self.config.id))
+    }
+
+    /// Whether the runtime surely has nothing of this container: then `delete` is spared.
+    pub(super) fn runtime_has_no_state(&self) -> bool {
+        self.runtime_state().is_some_and(
+            |state| matches!(fs::symlink_metadata(state), Err(error) if error.kind() == io::ErrorKind::NotFound),
+        )
     }
 
     pub(super) fn runtime_log(&self) -> PathBuf {
@@ -193,12 +205,41 @@ impl Supervisor {
     }
 }
 
-/// Reads what is there of a verb's standard error, and keeps its beginning.
-pub(super) fn keep_available(fd: &OwnedFd, kept: &mut Vec<u8>) {
-    let mut buffer = Vec::with_capacity(4096);
-    while matches!(output::read_available(fd, &mut buffer), Ok(count) if count > 0) {
-        let space = KEPT_STDERR.saturating_sub(kept.len());
-        kept.extend_from_slice(&buffer[..buffer.len().min(space)]);
-        buffer.clear();
+/// What a verb under way writes to its standard error; its beginning is kept.
+pub(super) struct Said {
+    /// `None` once its end was read: a pipe that nobody writes to any more is always ready, and would be looked at without rest
+    /// until the runtime's end is heard of.
+    pipe: Option<OwnedFd>,
+    text: Vec<u8>,
+}
+
+impl Said {
+    /// Makes the pipe; gives its writing end too.
+    fn open() -> io::Result<(Said, OwnedFd)> {
+        let (reading, writing) = output::pipe()?;
+        Ok((Said { pipe: Some(reading), text: Vec::new() }, writing))
+    }
+
+    /// What to wait for.
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        self.pipe.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Reads what is there.
+    pub(super) fn read(&mut self) {
+        let mut buffer = Vec::with_capacity(4096);
+        while let Some(pipe) = &self.pipe {
+            match output::read_available(pipe, &mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(_) => {
+                    let space = KEPT_STDERR.saturating_sub(self.text.len());
+                    self.text.extend_from_slice(&buffer[..buffer.len().min(space)]);
+                    buffer.clear();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.pipe = None,
+            }
+        }
     }
 }
