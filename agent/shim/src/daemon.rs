@@ -1,4 +1,4 @@
-//! From a program somebody started to a process of its own: lock, socket, and two forks into the background.
+//! From a program somebody started to a process of its own: lock, socket, and a fork into the background.
 //!
 //! Whatever can fail is done before the caller is let go, so that a failed start of a shim has an exit status and words.
 
@@ -174,16 +174,9 @@ pub fn detach(log: &Path) -> Result<Caller, StartError> {
         }
         return Err(StartError::Ended { said: format!("see {}", log.display()) });
     }
+    // It leads its session, and so a terminal that it opened could become its own; it opens none, which spares a second fork.
     // SAFETY: setsid(2) takes nothing; it cannot fail in a process that was just forked.
     unsafe { libc::setsid() };
-    // Not the leader of its session, so it can never get a terminal; and its parent is init.
-    match fork() {
-        Ok(false) => {}
-        // SAFETY: leaves at once; what is to be flushed or removed belongs to the process in the background.
-        Ok(true) => unsafe { libc::_exit(0) },
-        // SAFETY: as above.
-        Err(_) => unsafe { libc::_exit(1) },
-    }
     drop(reading);
     replace(&log_file, 2);
     replace(&null, 0);
