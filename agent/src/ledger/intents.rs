@@ -112,8 +112,10 @@ impl Ledger {
     }
 
     /// Notes what came of intents, in one transaction. Writes only what is news.
+    ///
+    /// A power failure may take it back: then the intent stands, and the next pass looks at the object again.
     pub fn settle(&self, settled: &[Settled]) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.note(|transaction| {
             // What was repaired to what it was is noted so already: then nothing is written.
             let mut apply = transaction.prepare_cached(
                 "UPDATE objects SET state = ?2, applied = intended
@@ -178,7 +180,7 @@ fn write_lease(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result
     Ok(())
 }
 
-/// What came of an intent, and who waits until it is on the disk.
+/// What came of an intent, and who waits until it is noted.
 type Waiting = (Settled, oneshot::Sender<Result<(), String>>);
 
 /// Lets steps that end side by side share a transaction: while one is written, the next gathers.
@@ -195,7 +197,7 @@ impl Settler {
         Settler { ledger, gathered: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
-    /// Notes what came of an intent; returns when it is on the disk.
+    /// Notes what came of an intent; returns when the ledger has it.
     ///
     /// # Errors
     /// The ledger's, in words, since all who shared the transaction are told.
