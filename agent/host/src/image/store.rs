@@ -40,6 +40,24 @@ pub(super) struct Inner {
     pub file_digests: Mutex<HashMap<PathBuf, (Stamp, Digest)>>,
 }
 
+/// What a fetch's work holds wherever it runs: no garbage is collected meanwhile, and its end is heard of.
+#[derive(Debug)]
+pub(super) struct Hold {
+    _collecting: tokio::sync::OwnedRwLockReadGuard<()>,
+    /// Never sent: dropped with the last holder.
+    _ended: tokio::sync::oneshot::Sender<std::convert::Infallible>,
+}
+
+/// Tells when the last holder of a [`Hold`] is gone.
+pub(super) struct Released(tokio::sync::oneshot::Receiver<std::convert::Infallible>);
+
+impl Released {
+    pub async fn wait(self) {
+        // The sender's end is the message.
+        let _ = self.0.await;
+    }
+}
+
 /// How many layers come in at the same time, unpacked as they come.
 const ARRIVALS: usize = 4;
 
@@ -47,6 +65,13 @@ impl Store {
     /// Opens the store of a root. Nothing is created until something is written.
     pub fn open(paths: &Paths) -> Result<Store, ImageError> {
         Store::with_registries(paths, RegistrySettings::from_environment()?)
+    }
+
+    /// Begins a fetch: nothing is collected while its work holds on.
+    pub(super) async fn hold(&self) -> (Arc<Hold>, Released) {
+        let (ended, released) = tokio::sync::oneshot::channel();
+        let collecting = self.inner.collecting.clone().read_owned().await;
+        (Arc::new(Hold { _collecting: collecting, _ended: ended }), Released(released))
     }
 
     /// Opens the store with other places for credentials and certificates than the usual ones.

@@ -21,7 +21,7 @@ use crate::image::layer::{self, Meter};
 use crate::image::layout::{BlobWriter, Written};
 use crate::image::progress::Phase;
 use crate::image::source::{Described, DescribedLayer};
-use crate::image::store::{joined, locked};
+use crate::image::store::{Hold, joined, locked};
 
 impl Fetch<'_> {
     pub(super) async fn bring_layer(
@@ -83,7 +83,7 @@ impl Fetch<'_> {
                 let tell = |current| {
                     self.tell(Some(&wanted.digest), Phase::Downloading { current, total: wanted.size });
                 };
-                session.download(wanted, writer, self.shared.clone(), &tell).await?
+                session.download(wanted, writer, self.hold.clone(), &tell).await?
             }
             Origin::Archive(archive) => self.copy_from(archive.clone(), layer.clone(), writer).await?,
             Origin::Store => {
@@ -122,11 +122,10 @@ impl Fetch<'_> {
         }
         let meter = Arc::new(Meter::default());
         let cancel = CancelOnDrop(meter.clone());
-        let (inner, shared, blob) = (self.inner.clone(), self.shared.clone(), layer.blob.digest.clone());
+        let (inner, hold, blob) = (self.inner.clone(), self.hold.clone(), layer.blob.digest.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let unpacked = layer::unpack(&inner.layout, follower, &blob, &meter);
-            drop((permit, shared));
-            unpacked
+            let _permit = permit;
+            Ok((layer::unpack(&inner.layout, follower, &blob, &meter)?, hold))
         });
         Some(Unpacking { cancel, work })
     }
@@ -162,7 +161,7 @@ impl Fetch<'_> {
         let unpacked = match arrival {
             Arrival::Came(Some(Unpacking { cancel, work })) => {
                 let tell = |current| self.tell(Some(&blob), Phase::Unpacking { current, total });
-                watched(&cancel.0, joined(work), tell).await?
+                watched(&cancel.0, joined(work), tell).await?.0
             }
             Arrival::Came(None) | Arrival::Present => self.unpack_blob(blob.clone(), total).await?,
         };
@@ -235,7 +234,8 @@ enum Arrival {
 /// A layer on its way into a directory; given up with the value.
 struct Unpacking {
     cancel: CancelOnDrop,
-    work: JoinHandle<Result<layer::Unpacked, ImageError>>,
+    /// A result that nobody takes is dropped before the hold.
+    work: JoinHandle<Result<(layer::Unpacked, Arc<Hold>), ImageError>>,
 }
 
 /// Stops work that nobody awaits any more.

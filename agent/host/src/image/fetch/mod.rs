@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use evenkeel_plan::ObservedImage;
 use evenkeel_schema::{Digest, ImageConfig, ImageSource, ImageSpec, Name, Platform, PullPolicy};
@@ -13,7 +14,6 @@ use evenkeel_shim::fail_point;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use layers::watched;
-use tokio::sync::OwnedRwLockReadGuard;
 
 use super::ImageError;
 use super::archive::{self, Archive};
@@ -27,8 +27,11 @@ use super::registry::Session;
 use super::remove::mounted_layers;
 use super::rootfs;
 use super::source::Described;
-use super::store::{Inner, Store, blocking, locked};
+use super::store::{Hold, Inner, Store, blocking, locked};
 use crate::tree;
+
+/// How long a failed fetch waits for what it began on other threads.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Makes the store hold an image as its manifest wants it, and gives what it holds then.
@@ -41,7 +44,7 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<ObservedImage, ImageError> {
         let inner = self.inner.clone();
-        let shared = Arc::new(inner.collecting.clone().read_owned().await);
+        let (hold, released) = self.hold().await;
         let earlier = {
             let (inner, name) = (inner.clone(), name.clone());
             blocking(move || {
@@ -60,13 +63,16 @@ impl Store {
             name,
             spec,
             progress,
-            shared,
+            hold,
             trusted,
             fresh: Mutex::default(),
             changed: AtomicBool::new(false),
         };
         let fetched = fetch.run(earlier.as_ref()).await;
         drop(fetch);
+        // Work on other threads learns late that nobody awaits it: what it has half made is gone when this returns. A disk
+        // that does not answer is not waited for.
+        let _ = tokio::time::timeout(PATIENCE, released.wait()).await;
         let left = match (&fetched, earlier) {
             (Ok(record), Some(earlier)) => !earlier.blobs().eq(record.blobs()),
             (Ok(_), None) => false,
@@ -98,7 +104,7 @@ struct Fetch<'a> {
     spec: &'a ImageSpec,
     progress: &'a dyn Progress,
     /// Goes into every blocking task, which may outlive a fetch that was given up.
-    shared: Arc<OwnedRwLockReadGuard<()>>,
+    hold: Arc<Hold>,
     /// Blobs and layers that a record names or a container uses: flushed, so complete.
     trusted: HashSet<PathBuf>,
     /// Layers unpacked by this fetch.
@@ -393,13 +399,9 @@ impl Fetch<'_> {
         &self,
         work: impl FnOnce(&Inner) -> Result<T, ImageError> + Send + 'static,
     ) -> Result<T, ImageError> {
-        let (inner, shared) = (self.inner.clone(), self.shared.clone());
-        blocking(move || {
-            let result = work(&inner);
-            drop(shared);
-            result
-        })
-        .await
+        let (inner, hold) = (self.inner.clone(), self.hold.clone());
+        // A result that nobody takes is dropped before the hold.
+        blocking(move || Ok((work(&inner)?, hold))).await.map(|(result, _)| result)
     }
 
     fn tell(&self, layer: Option<&Digest>, phase: Phase) {

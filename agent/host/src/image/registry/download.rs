@@ -6,14 +6,14 @@ use std::sync::Arc;
 use evenkeel_shim::fail_point;
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Method, Response, StatusCode};
-use tokio::sync::{OwnedRwLockReadGuard, mpsc};
+use tokio::sync::mpsc;
 
 use super::transport::{Asked, BACKOFF, Failure, body, retried};
 use super::{RegistryError, Session};
 use crate::image::ImageError;
 use crate::image::layout::BlobWriter;
 use crate::image::manifest::{DOCUMENT_LIMIT, Descriptor};
-use crate::image::store::blocking;
+use crate::image::store::{Hold, blocking};
 
 /// What an attempt has to bring before a connection counts as good for something.
 const WORTHWHILE: u64 = 64 << 10;
@@ -21,19 +21,19 @@ const WORTHWHILE: u64 = 64 << 10;
 impl Session {
     /// Fetches a blob into a writer, which has hashed all of it at the end. Its caller compares digest and size.
     ///
-    /// `shared` is kept while a thread writes, even when nobody awaits this any more.
+    /// `hold` is kept while a thread writes, even when nobody awaits this any more.
     pub async fn download(
         &self,
         blob: &Descriptor,
         writer: BlobWriter,
-        shared: Arc<OwnedRwLockReadGuard<()>>,
+        hold: Arc<Hold>,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<BlobWriter, ImageError> {
         let mut writer = writer;
         let mut pauses = BACKOFF.into_iter();
         loop {
             let before = writer.length();
-            let (back, result) = self.attempt(blob, writer, shared.clone(), tell).await?;
+            let (back, result) = self.attempt(blob, writer, hold.clone(), tell).await?;
             writer = back;
             let Err(failure) = result else { return Ok(writer) };
             if writer.length() >= before.saturating_add(WORTHWHILE) {
@@ -55,7 +55,7 @@ impl Session {
         &self,
         blob: &Descriptor,
         mut writer: BlobWriter,
-        shared: Arc<OwnedRwLockReadGuard<()>>,
+        hold: Arc<Hold>,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(BlobWriter, Result<(), Interrupted>), ImageError> {
         let from = writer.length();
@@ -79,11 +79,7 @@ impl Session {
         }
         let mut received = writer.length();
         let (chunks, receiver) = mpsc::channel(32);
-        let writing = blocking(move || {
-            let written = write_all(receiver, writer);
-            drop(shared);
-            written
-        });
+        let writing = blocking(move || Ok((write_all(receiver, writer)?, hold)));
         let feeding = async move {
             while let Some(chunk) = response.chunk().await.map_err(|error| Interrupted::Failed(error.into()))? {
                 received += chunk.len() as u64;
@@ -100,7 +96,7 @@ impl Session {
             Ok(())
         };
         let (written, fed) = tokio::join!(writing, feeding);
-        Ok((written?, fed))
+        Ok((written?.0, fed))
     }
 
     /// Asks for a blob: of the registry, then where its descriptor says that it is too.
