@@ -8,6 +8,7 @@ pub mod commands;
 pub mod fetch;
 pub mod ledger;
 pub mod lock;
+mod memory;
 pub mod reconcile;
 pub mod report;
 pub mod schedule;

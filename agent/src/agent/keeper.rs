@@ -12,10 +12,10 @@ use time::OffsetDateTime;
 
 use super::AgentOptions;
 use super::control::{AgentStatus, LastPass};
-use super::memory;
 use super::pace::Pace;
 use super::requests::{ApplyRequest, Relay, SharedStatus};
 use crate::fetch::Patience;
+use crate::memory;
 use crate::reconcile::{Events, Manner};
 use crate::report::{self, Clock};
 use crate::session::LockedSession;

@@ -6,7 +6,6 @@
 
 pub mod control;
 mod keeper;
-mod memory;
 mod pace;
 mod requests;
 mod systemd;
@@ -64,7 +63,6 @@ pub enum AgentError {
 /// # Errors
 /// Only what makes keeping the host impossible; a failed pass is logged and tried again.
 pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn Events>) -> Result<(), AgentError> {
-    memory::share_heaps();
     let paths = session.observer().paths().clone();
     let resync = options.resync;
     let mut end = End::new().map_err(AgentError::Signals)?;

@@ -33,6 +33,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use failure::Failure;
 
+use crate::memory;
 use crate::report::Style;
 use crate::settings::{GlobalArgs, Settings};
 
@@ -134,6 +135,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Verb::Exec(arguments) => return exec::run(arguments, &settings),
         _ => {}
     }
+    memory::share_heap();
     let runtime = match &cli.verb {
         Verb::Run(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
         // Shorter than a thread takes to start, and what takes long is done by threads for blocking work.
