@@ -1,6 +1,6 @@
 //! Ratios beside peers, on this machine, now: evenkeel's figure divided by the peer's, so below 1 is better.
 //!
-//! Runs the release programs in a sandbox; `cargo bench -- NAME` runs the part of that name alone. A peer that cannot run is
+//! Runs the release programs, each part in a sandbox of its own; `cargo bench -- NAME` runs the part of that name alone. A peer that cannot run is
 //! said so with the reason. The plain figures are printed beside the ratios, but mean something on one machine only.
 
 mod containers;
@@ -28,20 +28,23 @@ const PARTS: [(&str, Part); 6] = [
 ];
 
 fn main() {
-    evenkeel_tests::sandbox::sandboxed_program(|sandbox| {
-        // As /run is on a host, where the run directory lies.
-        let run = sandbox.paths().run().to_owned();
-        std::fs::create_dir_all(&run).expect("the run directory");
-        nix::mount::mount(Some("tmpfs"), &run, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
-            .expect("a tmpfs");
-        // Cargo adds `--bench`.
-        let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-        for (name, measure) in PARTS {
-            if asked.is_empty() || asked.iter().any(|asked| asked == name) {
+    // Cargo adds `--bench`.
+    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    for (name, measure) in PARTS {
+        if asked.is_empty() || asked.iter().any(|asked| asked == name) {
+            evenkeel_tests::sandbox::sandboxed_part(vec![name.to_owned()], |sandbox| {
+                put_run_on_tmpfs(sandbox);
                 measure(sandbox);
-            }
+            });
         }
-    });
+    }
+}
+
+/// As on a host, where the run directory lies on `/run`.
+fn put_run_on_tmpfs(sandbox: &Sandbox) {
+    let run = sandbox.paths().run().to_owned();
+    std::fs::create_dir_all(&run).expect("the run directory");
+    nix::mount::mount(Some("tmpfs"), &run, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>).expect("a tmpfs");
 }
 
 /// Times by what was done, in the order in which they came first.

@@ -31,9 +31,9 @@ pub fn sandboxed(test: impl FnOnce(&Sandbox)) {
     enter(|| vec![test_name(), "--exact".into(), "--nocapture".into(), "--include-ignored".into()], test);
 }
 
-/// Runs the whole of a program that is not a libtest in namespaces of its own, with its own arguments.
-pub fn sandboxed_program(program: impl FnOnce(&Sandbox)) {
-    enter(|| std::env::args().skip(1).collect(), program);
+/// Runs a part of a program that is not a libtest in namespaces of its own. `arguments` must lead the program to this part alone.
+pub fn sandboxed_part(arguments: Vec<String>, part: impl FnOnce(&Sandbox)) {
+    enter(|| arguments, part);
 }
 
 fn enter(arguments: impl FnOnce() -> Vec<String>, test: impl FnOnce(&Sandbox)) {
