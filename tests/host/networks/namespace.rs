@@ -1,7 +1,7 @@
 //! Containers' network namespaces: how they are made, what outlives what, and that neighbours hear of a new holder.
 
 use evenkeel_plan::interim_link;
-use evenkeel_tests::ask::{ip_json_in, link_exists, ping};
+use evenkeel_tests::ask::{ip_json, ip_json_in, link_exists, ping};
 use evenkeel_tests::eventually;
 use evenkeel_tests::program::run_in;
 
@@ -132,5 +132,35 @@ fn a_container_of_two_networks_leaves_by_the_first() {
         site.container(&changed);
         assert_eq!(defaults("-4"), [r#""10.77.0.1" "eth0""#]);
         assert!(ping(None, "10.77.0.7"));
+    });
+}
+
+#[test]
+fn an_interface_has_no_address_of_the_kernels_own() {
+    on_site(|site| {
+        let (shop, back) = (spec(SHOP), spec("{driver: bridge, subnets: [{subnet: 10.78.0.0/24}]}"));
+        site.ensure("shop", &shop);
+        site.ensure("back", &back);
+        let endpoints = [
+            site.endpoint("web", "shop", &shop, 0, &["10.77.0.2/24", "fd77::2/64"]),
+            site.endpoint("web", "back", &back, 1, &["10.78.0.2/24"]),
+        ];
+        let web = site.container(&endpoints);
+        assert!(ping(None, "10.78.0.2") && ping(None, "fd77::2"), "both are in operation");
+        let listed = |links: serde_json::Value| -> Vec<String> {
+            let infos = links.as_array().into_iter().flatten().filter_map(|link| link["addr_info"].as_array().cloned());
+            infos.flatten().filter_map(|info| info["local"].as_str().map(str::to_owned)).collect()
+        };
+        // What IPv6 does not do without is made of the hardware address (RFC 4291, appendix A).
+        let [a, b, c, d, e, f] = endpoints[0].mac.0;
+        let link_local: std::net::Ipv6Addr =
+            format!("fe80::{:x}{b:02x}:{c:02x}ff:fe{d:02x}:{e:02x}{f:02x}", a ^ 2).parse().expect("an address");
+        let mut inside = listed(ip_json_in(&web, &["-6", "address", "show", "dev", "eth0"]));
+        inside.sort();
+        assert_eq!(inside, ["fd77::2".to_owned(), link_local.to_string()]);
+        assert_eq!(listed(ip_json_in(&web, &["-6", "address", "show", "dev", "eth1"])), [""; 0]);
+        for endpoint in &endpoints {
+            assert_eq!(listed(ip_json(&["-6", "address", "show", "dev", &endpoint.host_interface])), [""; 0]);
+        }
     });
 }

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use evenkeel_plan::{Endpoint, LinkKind};
+use evenkeel_plan::{Endpoint, LinkKind, MacAddress};
 use evenkeel_schema::Driver;
 use evenkeel_shim::fail_point;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -223,7 +223,7 @@ impl Container<'_> {
         let mut moved = *fresh;
         if let Some(end) = host_end {
             let bridge = Some(place.attachment.index);
-            let wanted = Wanted { alias: Some(self.mark), mtu, bridge, ..Wanted::default() };
+            let wanted = Wanted { alias: Some(self.mark), mtu, bridge, unaddressed: true, ..Wanted::default() };
             moved |= links::bring(self.host, end, &wanted).await?;
             fail_point!("endpoint.end.set");
             if sysctl::bridges_filter()? {
@@ -237,6 +237,11 @@ impl Container<'_> {
         let current = listed(&self.addresses).filter(|_| !fresh).unwrap_or_default();
         let addresses: BTreeSet<IpNet> = endpoint.addresses.iter().copied().collect();
         let changes = links::bring_addresses(&self.entered.netlink, link, current, &addresses).await?;
+        let changed = moved || !changes.added.is_empty();
+        if changed && addresses.iter().any(|address| matches!(address, IpNet::V6(_))) {
+            // Which IPv6 does not do without (RFC 4291, section 2.1), and which the kernel does not make here.
+            links::add_address(&self.entered.netlink, link, link_local(endpoint.mac)).await?;
+        }
         fail_point!("endpoint.addressed");
         let routes = if *fresh {
             // Of default routes a new interface has none: no router is listened to.
@@ -310,6 +315,13 @@ impl Container<'_> {
         }
         Ok(())
     }
+}
+
+/// Gives the link-local address of a hardware address, as the kernel would (RFC 4291, appendix A).
+fn link_local(MacAddress([a, b, c, d, e, f]): MacAddress) -> IpNet {
+    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    let address = Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f));
+    IpNet::V6(Ipv6Net::new_assert(address, 64))
 }
 
 fn default_destination(gateway: IpAddr) -> IpNet {

@@ -9,8 +9,8 @@ use evenkeel_plan::MacAddress;
 use evenkeel_shim::fail_point;
 use ipnet::IpNet;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, MacVlanMode,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoPortData,
+    InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 
 use super::NetworkError;
@@ -28,6 +28,8 @@ pub(super) struct Wanted<'a> {
     pub mac: Option<MacAddress>,
     pub mtu: Option<u32>,
     pub bridge: Option<u32>,
+    /// Whether it is to do without an IPv6 address of its own. It is told so with whatever else it is told.
+    pub unaddressed: bool,
 }
 
 /// Brings a link to what it is to be and up, in one message; says whether anything had to be changed.
@@ -48,6 +50,10 @@ pub(super) async fn bring(netlink: &Netlink, link: &Link, wanted: &Wanted<'_>) -
     }
     if attributes.is_empty() && link.up {
         return Ok(false);
+    }
+    if wanted.unaddressed {
+        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])]));
     }
     set_up(&mut message);
     let fail = |source| NetworkError::Link { deed: "set", link: link.name.clone(), source };
@@ -82,13 +88,13 @@ pub(super) async fn bring_addresses(
     mut current: BTreeSet<IpNet>,
     wanted: &BTreeSet<IpNet>,
 ) -> Result<Addresses, NetworkError> {
-    let fail = |deed, net: &IpNet| {
+    let fail = |net: &IpNet| {
         let (address, link) = (net.to_string(), link.name.clone());
-        move |source| NetworkError::Address { deed, address, link, source }
+        move |source| NetworkError::Address { deed: "remove", address, link, source }
     };
     let mut removed = false;
     for net in current.difference(wanted) {
-        netlink.remove_address(link.index, *net).await.map_err(fail("remove", net))?;
+        netlink.remove_address(link.index, *net).await.map_err(fail(net))?;
         fail_point!("link.address.removed");
         removed = true;
     }
@@ -98,16 +104,22 @@ pub(super) async fn bring_addresses(
     }
     let added: BTreeSet<IpNet> = wanted.difference(&current).copied().collect();
     for net in &added {
-        netlink.add_address(link.index, *net).await.map_err(|source| match net {
-            // The kernel's only reason for this error here.
-            IpNet::V6(_) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                NetworkError::NoIpv6 { address: net.to_string(), link: link.name.clone() }
-            }
-            _ => fail("add", net)(source),
-        })?;
-        fail_point!("link.address.added");
+        add_address(netlink, link, *net).await?;
     }
     Ok(Addresses { added, removed })
+}
+
+/// Gives a link an address.
+pub(super) async fn add_address(netlink: &Netlink, link: &Link, net: IpNet) -> Result<(), NetworkError> {
+    netlink.add_address(link.index, net).await.map_err(|source| match net {
+        // The kernel's only reason for this error here.
+        IpNet::V6(_) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            NetworkError::NoIpv6 { address: net.to_string(), link: link.name.clone() }
+        }
+        _ => NetworkError::Address { deed: "add", address: net.to_string(), link: link.name.clone(), source },
+    })?;
+    fail_point!("link.address.added");
+    Ok(())
 }
 
 /// Lists the addresses of one link.

@@ -27,14 +27,13 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// The index of a new namespace's loopback, its first link.
 const LOOPBACK: u32 = 1;
 
-/// Settings of every new namespace: as Docker has them, and no address from a router that the manifest does not state.
-const SETTINGS: [(&str, &str); 6] = [
-    ("ipv4/ip_unprivileged_port_start", "0"),
-    ("ipv4/ping_group_range", "0 2147483647"),
-    ("ipv6/conf/all/accept_ra", "0"),
-    ("ipv6/conf/default/accept_ra", "0"),
-    ("ipv6/conf/all/autoconf", "0"),
-    ("ipv6/conf/default/autoconf", "0"),
+/// Settings of every new namespace: as Docker has them, and no address of a link that the manifest does not state, neither from a
+/// router nor of the kernel's own (`IN6_ADDR_GEN_MODE_NONE`).
+///
+/// What a link sends for an address of its own reaches every port of its bridge: with a thousand of them that is a million packets.
+const SETTINGS: [(&str, &[(&str, &str)]); 2] = [
+    ("ipv4", &[("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")]),
+    ("ipv6/conf/default", &[("accept_ra", "0"), ("addr_gen_mode", "1")]),
 ];
 
 /// Guards the directory of pinned namespaces between "is it prepared" and "is something in it".
@@ -197,8 +196,8 @@ pub(super) async fn create(
 
 /// Pins the namespace of the calling thread, with every setting made before anyone can find it.
 fn pin_own(directory: &Directory, path: &Path) -> Result<(), NetworkError> {
-    for (name, value) in SETTINGS {
-        sysctl::write(name, value)?;
+    for (directory, values) in SETTINGS {
+        sysctl::set_all(directory, values)?;
     }
     fail_point!("namespace.made");
     let fail = |source| NetworkError::Namespace { deed: "pin", path: path.to_owned(), source };

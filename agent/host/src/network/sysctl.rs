@@ -4,9 +4,11 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 use evenkeel_shim::fail_point;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::NetworkError;
 
@@ -31,6 +33,29 @@ pub(super) fn write(name: &str, value: &str) -> Result<(), NetworkError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes settings of one directory, without looking first: for a namespace that is known to be new.
+///
+/// Each lookup in `/proc/sys/net` passes over the entries of all namespaces that have one of the name, so that it is made once.
+pub(super) fn set_all(directory: &str, values: &[(&str, &str)]) -> Result<(), NetworkError> {
+    let path = path(directory);
+    let failed = |name: &str| {
+        let path = path.join(name);
+        move |errno: rustix::io::Errno| NetworkError::Sysctl { path, source: errno.into() }
+    };
+    let open = |at: BorrowedFd<'_>, path: &Path, flags| match openat(at, path, flags | OFlags::CLOEXEC, Mode::empty()) {
+        // This kernel does not have it.
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        opened => opened.map(Some),
+    };
+    let Some(opened) = open(CWD, &path, OFlags::PATH | OFlags::DIRECTORY).map_err(failed(""))? else { return Ok(()) };
+    for (name, value) in values {
+        let Some(file) = open(opened.as_fd(), name.as_ref(), OFlags::WRONLY).map_err(failed(name))? else { continue };
+        rustix::io::write(&file, value.as_bytes()).map_err(failed(name))?;
+        fail_point!("sysctl.written");
+    }
+    Ok(())
 }
 
 /// Tells whether the host forwards between its links: IPv4, IPv6.
