@@ -75,7 +75,10 @@ impl Shared {
         private_directory(&self.run(name))?;
         send(libc::SIGCONT)?;
         fail_point!("container.shim.roused");
-        send(libc::SIGHUP)?;
+        // One that has its files is let be: while it makes them again, there is an instant without a socket.
+        if living.unknown || !socket.exists() {
+            send(libc::SIGHUP)?;
+        }
         let mut pause = Duration::from_millis(1);
         loop {
             let status = shim::read_status(&self.paths.status(name)).unwrap_or(None);
