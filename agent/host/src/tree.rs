@@ -9,14 +9,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::{Errno, Result};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 type Name = Vec<u8>;
 
-/// Removes whatever is at a path, a directory with all that lies in it. Symbolic links are not followed.
+/// Removes whatever is at a path, a directory with all that lies in it. Symbolic links are not followed, and nothing is removed
+/// through a mount.
+///
+/// # Errors
+/// `EXDEV` or `EBUSY` for what is mounted there, on a directory or on a file; what was met before is gone by then.
 pub fn remove(path: &Path) -> io::Result<()> {
     let (parent, name) = apart(path)?;
     Ok(remove_at(parent.as_fd(), name.as_bytes())?)
@@ -28,9 +32,27 @@ pub fn remove_at(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         other => return other,
     }
-    let empty = |directory: &OwnedFd| children(directory, |child, _| unlink_unless_directory(directory, child));
+    let empty = |directory: &OwnedFd| match is_mount_root(directory)? {
+        true => Err(Errno::XDEV),
+        false => children(directory, |child, _| unlink_unless_directory(directory, child)),
+    };
     let left = |parent: BorrowedFd<'_>, name: &[u8]| rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
     walk(parent, name, empty, left)
+}
+
+/// Has ext4 put what lies in each subdirectory into a part of the disk of its own (the attribute `T` of chattr(1)). Other file systems
+/// choose by themselves.
+///
+/// Without it trees that come and go share one part, where ext4 passes over every inode that was freed within the last minutes
+/// before it takes one: an image's files take three times as long to be made where another's were just deleted.
+pub fn spread(directory: &Path) {
+    let Ok(opened) = rustix::fs::open(directory, DIRECTORY, Mode::empty()) else { return };
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&opened)
+        && !flags.contains(IFlags::TOPDIR)
+    {
+        // A hint that is refused is no loss but of time.
+        let _ = rustix::fs::ioctl_setflags(&opened, flags | IFlags::TOPDIR);
+    }
 }
 
 /// Adds up the lengths of the regular files in a directory tree, each file once.
@@ -152,6 +174,12 @@ fn unlink_unless_directory(directory: &OwnedFd, name: &[u8]) -> Result<bool> {
         Err(Errno::ISDIR) => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Tells whether an open directory is the root of a mount.
+fn is_mount_root(directory: &OwnedFd) -> Result<bool> {
+    let look = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
+    Ok(look.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn identity(directory: &OwnedFd) -> Result<(u64, u64)> {

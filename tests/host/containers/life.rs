@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_plan::{RunState, Sight};
 use evenkeel_tests::ask::start_time;
+use evenkeel_tests::program::sh;
 use evenkeel_tests::{eventually, run};
 
 use super::{Site, digest, name, shell, spec, with_both_runtimes, words};
@@ -19,6 +20,7 @@ with_both_runtimes![
     a_killed_shim_leaves_the_container_running,
     a_killed_process_is_started_again,
     removal_works_wherever_it_was_cut_off,
+    removal_goes_through_no_mount,
     a_reboot_keeps_what_was_written,
     another_image_is_refused,
     many_are_seen_at_once,
@@ -164,6 +166,30 @@ fn removal_works_wherever_it_was_cut_off(site: &Site) {
     site.remove("busy");
     sitting.kill().expect("our own child");
     sitting.wait().expect("its end");
+}
+
+/// Whoever mounted something among the container's files keeps what is in it.
+fn removal_goes_through_no_mount(site: &Site) {
+    let paths = site.sandbox.paths();
+    let data = site.sandbox.directory().join("data");
+    fs::create_dir(&data).expect("a directory");
+    fs::write(data.join("kept"), "yes").expect("a file");
+    for (at, kind) in [(paths.container_state(&name("web")), "state"), (paths.container_run(&name("web")), "run")] {
+        site.create("web", &spec(&shell("true"))).expect("create");
+        let (inner, file) = (at.join("logs-of-mine"), at.join("file"));
+        fs::create_dir(&inner).expect("a directory");
+        fs::write(&file, "").expect("a file");
+        sh(&format!(
+            "mount --bind {0} {1}; mount --bind {0}/kept {2}",
+            data.display(),
+            inner.display(),
+            file.display()
+        ));
+        assert_eq!(fs::read_to_string(&file).expect("mounted"), "yes", "{kind}");
+        site.remove("web");
+        assert!(!at.exists(), "{kind}");
+        assert_eq!(fs::read_to_string(data.join("kept")).expect("still there"), "yes", "{kind}");
+    }
 }
 
 fn a_reboot_keeps_what_was_written(site: &Site) {

@@ -18,9 +18,12 @@ use super::created::{self, Created};
 use super::error::Failure;
 use super::files::{self, Names};
 use super::inside::Inside;
+use super::mountpoint::detach;
 use super::mounts::{Preparation, default_mounts, stated_mounts};
 use super::rootfs::{self, Overlay};
 use super::seccomp::Machine;
+use crate::tree;
+
 use super::{ContainerError, Containers, NetworkJoin, NewContainer, Shared, capabilities, user};
 
 /// [`NewContainer`] without borrowed parts, for work on another thread.
@@ -60,9 +63,10 @@ impl Containers {
     /// from may be gone although it is still mounted.
     pub async fn unmount(&self, name: &evenkeel_schema::Name) -> Result<(), ContainerError> {
         self.blocking(name, |shared, name| {
-            let unmounted = rootfs::detach_below(&shared.rootfs(name));
+            let path = shared.rootfs(name);
+            let unmounted = detach(&path);
             fail_point!("container.rootfs.unmounted");
-            unmounted.map_err(|error| ContainerError::of(name, error))
+            unmounted.map_err(|source| ContainerError::of(name, Failure::File { path, source }))
         })
         .await
     }
@@ -124,6 +128,10 @@ impl Shared {
             None if self.is_alive(name)? => self.sweep(name)?,
             None => {}
         }
+        if let Some(containers) = state.parent().filter(|containers| !containers.exists()) {
+            directory(containers)?;
+            tree::spread(containers);
+        }
         private_directory(&state)?;
         private_directory(&state.join("logs"))?;
         fail_point!("container.state");
@@ -141,7 +149,7 @@ impl Shared {
         private_directory(&self.paths.runtime_state())?;
         if !self.is_whole(name)? {
             if rootfs::is_mounted(&rootfs)? {
-                rootfs::detach_below(&rootfs)?;
+                detach(&rootfs).map_err(|source| Failure::File { path: rootfs.clone(), source })?;
             }
             let (upper, work) = (state.join("upper"), state.join("work"));
             rootfs::mount(&Overlay { lower: &wanted.lower, upper: &upper, work: &work, target: &rootfs })?;

@@ -74,8 +74,6 @@ pub enum Failure {
     PlaceTaken { path: PathBuf },
     #[error("process {pid} cannot be sent signal {signal}")]
     Signal { pid: u32, signal: i32, source: io::Error },
-    #[error("still mounted, so that its directory is not removed: {path}")]
-    StillMounted { path: PathBuf },
     /// What the shim answered; mostly the runtime's own words.
     #[error("{0}")]
     Refused(String),

@@ -16,7 +16,7 @@ use evenkeel_shim::fail_point;
 
 use super::cgroup::Cgroup;
 use super::error::Failure;
-use super::mountinfo::MountTable;
+use super::mountpoint::detach;
 use super::process::signal_process;
 use super::rootfs::detach_below;
 use super::run::gone;
@@ -59,8 +59,8 @@ impl Shared {
         self.forget_in_runtime(name)?;
         fail_point!("container.runtime.forgotten");
         let (run, state) = (self.run(name), self.state(name));
-        detach_below(&run)?;
-        detach_below(&state)?;
+        let rootfs = self.rootfs(name);
+        detach(&rootfs).map_err(|source| Failure::File { path: rootfs, source })?;
         fail_point!("container.unmounted");
         remove_tree(&run)?;
         fail_point!("container.run.removed");
@@ -126,13 +126,17 @@ impl Shared {
     }
 }
 
-/// Removes a directory, but never through a mount: what is mounted there is someone's data.
+/// Removes a directory, and before it what is mounted in it: never anything through a mount, which is someone's data.
 fn remove_tree(path: &Path) -> Result<(), Failure> {
-    let mounts = MountTable::of_self()?;
-    if let Some(mount) = mounts.iter().find(|mount| mount.mount_point.starts_with(path)) {
-        return Err(Failure::StillMounted { path: mount.mount_point.clone() });
-    }
-    match tree::remove(path) {
+    let removed = match tree::remove(path) {
+        // The table of all mounts is read only where there is one that nobody knows of: it is long where there are many containers.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EBUSY)) => {
+            detach_below(path)?;
+            tree::remove(path)
+        }
+        other => other,
+    };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Failure::File { path: path.to_owned(), source: error })
         }

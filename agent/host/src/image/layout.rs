@@ -105,6 +105,7 @@ impl Layout {
         for directory in [self.blobs(), self.names_directory()] {
             fs::create_dir_all(&directory).map_err(ImageError::io("create", directory))?;
         }
+        tree::spread(&self.layers);
         self.clear_leftovers()?;
         self.write_marker()?;
         *scratch = Some(Scratch { images: Locked::new(&self.images)?, layers: Locked::new(&self.layers)? });
