@@ -81,7 +81,9 @@ impl RootLock {
         fail_point!("lock.taken");
         let holder = Holder { pid: std::process::id(), verb: verb.to_owned() };
         let text = serde_json::to_vec(&holder).map_err(|error| failed(error.into()))?;
-        file.set_len(0).and_then(|()| file.write_all(&text)).map_err(failed)?;
+        // Shortened after it was written: a file that is emptied gives its block back, for which some disks are waited for.
+        let length = text.len() as u64;
+        file.write_all(&text).and_then(|()| file.set_len(length)).map_err(failed)?;
         fail_point!("lock.written");
         Ok(RootLock { _file: file })
     }
