@@ -29,13 +29,14 @@ use super::observe::in_full;
 use super::{NetworkError, Networks};
 pub use ports::{PortConflict, port_conflicts};
 pub(super) use read::Listing;
+use render::Stead;
 
 impl Networks {
     /// Replaces the whole table in one transaction; an empty firewall removes it.
     ///
     /// UDP flows that the new table would send another way are forgotten, so that the next packet goes the new way.
     pub async fn apply_firewall(&self, firewall: &Firewall) -> Result<(), NetworkError> {
-        nft::load(render::render(self.instance.as_str(), firewall)?).await?;
+        self.load_firewall(firewall).await?;
         fail_point!("firewall.loaded");
         let local = self.netlink.addresses(None).await;
         let local = local.map_err(|source| NetworkError::List { what: "addresses", source })?;
@@ -47,6 +48,35 @@ impl Networks {
             Err(error) => tracing::warn!(%error, "cannot forget UDP flows that went another way"),
         }
         Ok(())
+    }
+
+    async fn load_firewall(&self, firewall: &Firewall) -> Result<(), NetworkError> {
+        let table = self.instance.as_str();
+        let before = nfnetlink::generation().ok();
+        let is_missing = !firewall.is_empty() && matches!(nfnetlink::has_table(table), Ok(false));
+        let made = match is_missing {
+            // Refused where somebody else made one meanwhile.
+            true => nft::load(render::render(table, firewall, Stead::Nothing)?).await.is_ok(),
+            false => false,
+        };
+        if !made {
+            nft::load(render::render(table, firewall, Stead::Any)?).await?;
+        }
+        self.expect_as_listed(firewall, before);
+        Ok(())
+    }
+
+    /// Spares the listing of a table that was loaded anew as it was listed before: nothing but this program's one transaction
+    /// came since `before`, so that the kernel has again what it said it had.
+    fn expect_as_listed(&self, firewall: &Firewall, before: Option<u32>) {
+        let mut last = self.last_table.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = last.as_mut() else { return };
+        if let Some(generation) = before.and_then(|before| before.checked_add(1))
+            && nfnetlink::generation().ok() == Some(generation)
+            && last.listed.as_ref() == Some(&firewall.normal_form())
+        {
+            (last.generation, last.observed, last.is_kept) = (generation, last.listed.clone(), false);
+        }
     }
 
     /// Reads the table as the kernel has it.
@@ -63,9 +93,10 @@ impl Networks {
         // A kernel that does not tell is asked for the whole each time.
         let generation = nfnetlink::generation().ok();
         let last = self.last_table.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(last) = last.filter(|last| Some(last.generation) == generation) {
-            return Ok(last.observed);
-        }
+        let listed = match last {
+            Some(last) if Some(last.generation) == generation => return Ok(last.observed),
+            other => other.and_then(|last| last.listed),
+        };
         let kept = generation.and_then(|generation| kept::Kept::read(&self.paths.kept_firewall(), generation));
         let is_kept = kept.is_some();
         let observed = match kept {
@@ -74,7 +105,8 @@ impl Networks {
         };
         // What changed during the listing is seen by the next.
         if let Some(generation) = generation {
-            let seen = SeenTable { generation, observed: observed.clone(), is_kept };
+            let listed = observed.clone().or(listed);
+            let seen = SeenTable { generation, observed: observed.clone(), listed, is_kept };
             *self.last_table.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         }
         Ok(observed)
@@ -117,6 +149,8 @@ impl Networks {
 pub(super) struct SeenTable {
     generation: u32,
     observed: Option<ObservedFirewall>,
+    /// What there was when there was a table last.
+    listed: Option<ObservedFirewall>,
     /// Whether the next program finds it so.
     is_kept: bool,
 }

@@ -71,9 +71,23 @@ const SETS: [(&str, &str, &str); 11] = [
     ("map", "addressed6", "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service;"),
 ];
 
-/// Writes the transaction that replaces the table, or removes it where the firewall is empty.
-pub(super) fn render(table: &str, firewall: &Firewall) -> Result<Script, NetworkError> {
-    let mut text = replace(table);
+/// How a transaction begins, by what it is to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stead {
+    /// Whatever there is, is replaced: adding before deleting makes the deletion succeed whether there is a table or not.
+    ///
+    /// A transaction with a deletion is waited for until no processor can see the old table any more, some 15 ms.
+    Any,
+    /// Nothing; where there is a table after all, the transaction fails.
+    Nothing,
+}
+
+/// Writes the transaction that makes the table as it is to be, or removes it where the firewall is empty.
+pub(super) fn render(table: &str, firewall: &Firewall, stead: Stead) -> Result<Script, NetworkError> {
+    let mut text = match stead {
+        Stead::Any => format!("add table inet {table}\ndelete table inet {table}\n"),
+        Stead::Nothing => format!("create table inet {table}\n"),
+    };
     if *firewall != Firewall::default() {
         write_table(&mut text, table, &elements(firewall)?);
     }
@@ -85,11 +99,6 @@ pub(super) fn render_fixed(table: &str) -> String {
     let mut text = String::new();
     write_table(&mut text, table, &Default::default());
     text
-}
-
-/// Adding before deleting makes the deletion succeed whether there is a table or not.
-fn replace(table: &str) -> String {
-    format!("add table inet {table}\ndelete table inet {table}\n")
 }
 
 fn write_table(text: &mut String, table: &str, elements: &[Vec<String>; SETS.len()]) {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::flows::{Flow, Ways, flow};
 use super::ports::address_of;
 use super::read::Listing;
-use super::render::render;
+use super::render::{Stead, render};
 
 fn name(text: &str) -> Name {
     text.parse().expect("a name")
@@ -32,7 +32,7 @@ fn published(port: &str, target: &str) -> PublishedPort {
 
 #[test]
 fn an_empty_firewall_removes_the_table() {
-    let script = render("evenkeel", &Firewall::default()).expect("written");
+    let script = render("evenkeel", &Firewall::default(), Stead::Any).expect("written");
     assert_eq!(script.text, "add table inet evenkeel\ndelete table inet evenkeel\n");
 }
 
@@ -48,7 +48,7 @@ fn everything_that_differs_between_hosts_stands_in_sets() {
         ]
         .into(),
     };
-    let text = render("evenkeel", &firewall).expect("written").text;
+    let text = render("evenkeel", &firewall, Stead::Nothing).expect("written").text;
     for line in [
         r#"set bridges { type ifname; elements = { "ek-shop" } }"#,
         r#"set internal { type ifname; }"#,
@@ -69,11 +69,11 @@ fn everything_that_differs_between_hosts_stands_in_sets() {
 fn what_would_not_be_written_as_meant_is_refused() {
     for bridge in ["a\" . \"b", "ek*", "ek\\"] {
         let firewall = Firewall { networks: vec![network("shop", bridge, &[])], ports: BTreeSet::new() };
-        let error = render("evenkeel", &firewall).expect_err("a name that breaks out");
+        let error = render("evenkeel", &firewall, Stead::Nothing).expect_err("a name that breaks out");
         assert!(error.to_string().contains(bridge), "{error}");
     }
     let firewall = Firewall { networks: Vec::new(), ports: [published("127.0.0.1:80:80", "fd77::2")].into() };
-    let error = render("evenkeel", &firewall).expect_err("two families");
+    let error = render("evenkeel", &firewall, Stead::Nothing).expect_err("two families");
     assert_eq!(
         error.to_string(),
         "port 127.0.0.1:80:80/tcp is published on an address of another family than its target fd77::2"
