@@ -4,6 +4,8 @@
 //! then everything that is made or repaired, side by side along the plan's order. What is to be done was decided by the
 //! planner; here is only the order of writes that keeps a kill at any instant harmless.
 
+mod conditions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +14,9 @@ use std::time::{Duration, Instant};
 use evenkeel_host::image::Progress;
 use evenkeel_host::{Applier, ApplyError, ContainerPlan, Known, error_chain};
 use evenkeel_plan::{
-    Action, Desired, Drift, HealthState, Key, Kind, Name, Observed, ObservedImage, Options, Outcome, Plan, Remedy,
-    Report, RunState, Sight, Step, Why, plan,
+    Action, Desired, Drift, Key, Kind, Name, Observed, ObservedImage, Options, Outcome, Plan, Remedy, Report, Step,
+    Why, plan,
 };
-use evenkeel_schema::Condition;
 use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +30,6 @@ use crate::session::{LockedSession, SessionError};
 const WIDTH: usize = 32;
 /// Deletions side by side: they mostly wait, and the kernel ends many namespaces at the price of one.
 const DELETION_WIDTH: usize = 256;
-/// How long a container waits for another to become healthy or to complete.
-const CONDITION_LIMIT: Duration = Duration::from_secs(300);
-const CONDITION_POLL: Duration = Duration::from_millis(100);
 
 /// Told of every step as it happens.
 pub trait Events: Send + Sync {
@@ -474,69 +472,10 @@ impl Pass {
             self.applier.restart_container(&plan).await
         })
     }
-
-    /// Waits until the containers that this one depends on have come as far as it states.
-    async fn wait_for_conditions(&self, key: &Key) -> Result<(), NotDone> {
-        let Some(step) = self.plan.steps.iter().find(|step| step.key == *key) else { return Ok(()) };
-        for (other, condition) in &step.conditions {
-            let limit = match self.patience {
-                Patience::Whole => CONDITION_LIMIT,
-                Patience::Up(limit) => limit,
-            };
-            let deadline = Instant::now() + limit;
-            loop {
-                match condition_met(&self.applier.observer().containers().observe(other).await, *condition) {
-                    Ok(true) => break,
-                    Ok(false) if Instant::now() < deadline => tokio::time::sleep(CONDITION_POLL).await,
-                    Ok(false) if self.patience != Patience::Whole => {
-                        return Err(NotDone::Blocked(Key::new(Kind::Container, other.clone())));
-                    }
-                    Ok(false) => {
-                        let (word, limit) = (word(*condition), limit.as_secs());
-                        return Err(format!("container {other} was not {word} after {limit} s").into());
-                    }
-                    Err(why) => {
-                        return Err(format!("container {other} will not be {}: {why}", word(*condition)).into());
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Lists the subjects that could not be looked at: what is known of them stays as it was.
 fn blind(plan: &Plan) -> BTreeSet<String> {
     let unseen = |action: &Action| matches!(action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. }));
     plan.steps.iter().filter(|step| unseen(&step.action)).map(|step| step.key.to_string()).collect()
-}
-
-fn word(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Started => "started",
-        Condition::Healthy => "healthy",
-        Condition::Completed => "completed",
-    }
-}
-
-/// Tells whether a container has come as far as stated, or why it never will without help.
-fn condition_met(sight: &Sight<evenkeel_plan::ObservedContainer>, condition: Condition) -> Result<bool, String> {
-    let Some(container) = sight.found() else { return Ok(false) };
-    match (condition, &container.state) {
-        (_, RunState::Failed { message, next_start_at: None }) => Err(message.clone()),
-        (Condition::Started, RunState::Running { .. }) => Ok(true),
-        (Condition::Healthy, RunState::Running { health: HealthState::Healthy, .. }) => Ok(true),
-        (Condition::Healthy, RunState::Running { health: HealthState::Unhealthy, .. }) => {
-            Err("its health probe fails".to_owned())
-        }
-        (Condition::Healthy, RunState::Running { health: HealthState::None, .. }) => {
-            Err("it has no health probe".to_owned())
-        }
-        (Condition::Healthy, RunState::Running { .. }) if !container.shim_alive => {
-            Err("its shim has ended, so that nobody probes it".to_owned())
-        }
-        (Condition::Started | Condition::Completed, RunState::Exited { exit, .. }) if exit.code == 0 => Ok(true),
-        (_, RunState::Exited { exit, .. }) => Err(format!("it ended with exit status {}", exit.code)),
-        _ => Ok(false),
-    }
 }

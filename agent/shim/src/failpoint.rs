@@ -110,6 +110,7 @@ pub const NAMES: &[&str] = &[
     "network.route.removed",
     "network.route.added",
     "sysctl.written",
+    "namespace.setting.written",
     "container.networked",
     "container.stopped",
     "container.removed",

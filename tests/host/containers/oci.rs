@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use evenkeel_plan::RunState;
 use evenkeel_tests::eventually;
 use evenkeel_tests::program::{Run, built};
 use serde_json::Value;
@@ -69,5 +70,20 @@ fn a_container_is_made_started_and_deleted_by_hand() {
         hand.call(&["delete", "web"]).expect_code(0);
         hand.call(&["state", "web"]).expect_code(1).says("container web does not exist");
         assert!(!site.sandbox.directory().join("by-hand/web").exists());
+    });
+}
+
+#[test]
+fn a_damaged_record_keeps_no_container_down() {
+    on_site(built_in_runtime(), |site| {
+        let pid = site.run("web", &shell("true"));
+        let record = site.sandbox.paths().runtime_state().join("web/record.json");
+        fs::write(&record, "{").expect("the record");
+        site.wait(site.containers.kill(&name("web"), 9)).expect_err("the runtime does not know its process");
+        evenkeel_tests::program::sh(&format!("kill -9 {pid}"));
+        eventually("another process", || match site.observe("web").state {
+            RunState::Running { pid: new, restarts: 1, .. } if new != pid => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
     });
 }

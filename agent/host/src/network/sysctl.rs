@@ -53,7 +53,7 @@ pub(super) fn set_all(directory: &str, values: &[(&str, &str)]) -> Result<(), Ne
     for (name, value) in values {
         let Some(file) = open(opened.as_fd(), name.as_ref(), OFlags::WRONLY).map_err(failed(name))? else { continue };
         rustix::io::write(&file, value.as_bytes()).map_err(failed(name))?;
-        fail_point!("sysctl.written");
+        fail_point!("namespace.setting.written");
     }
     Ok(())
 }
