@@ -9,14 +9,13 @@ mod mounts;
 mod oci;
 mod unified;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use evenkeel_host::container::logs::{self, LogQuery};
 use evenkeel_host::container::{ContainerError, Containers, NetworkJoin, NewContainer, RuntimeProgram};
-use evenkeel_plan::{ObservedContainer, ObservedImage, RunState, Sight};
+use evenkeel_plan::{HostNames, ObservedContainer, ObservedImage, RunState, Sight};
 use evenkeel_schema::{ContainerSpec, Digest, ImageConfig, ImageSource, Name};
 use evenkeel_tests::program::built;
 use evenkeel_tests::rootfs::busybox_directory;
@@ -115,25 +114,20 @@ impl Site<'_> {
     }
 
     pub fn create(&self, container: &str, spec: &ContainerSpec) -> Result<(), ContainerError> {
-        self.create_with_hosts(container, spec, &BTreeMap::new())
+        self.create_with_hosts(container, spec, &Arc::default())
     }
 
     pub fn create_with_hosts(
         &self,
         container: &str,
         spec: &ContainerSpec,
-        hosts: &BTreeMap<IpAddr, BTreeSet<String>>,
+        hosts: &Arc<HostNames>,
     ) -> Result<(), ContainerError> {
         let container = name(container);
         self.wait(self.containers.create(&self.new_container(&container, spec, hosts)))
     }
 
-    pub fn update(
-        &self,
-        container: &str,
-        spec: &ContainerSpec,
-        hosts: &BTreeMap<IpAddr, BTreeSet<String>>,
-    ) -> Result<(), ContainerError> {
+    pub fn update(&self, container: &str, spec: &ContainerSpec, hosts: &Arc<HostNames>) -> Result<(), ContainerError> {
         let container = name(container);
         self.wait(self.containers.update(&self.new_container(&container, spec, hosts)))
     }
@@ -142,7 +136,7 @@ impl Site<'_> {
         &'a self,
         name: &'a Name,
         spec: &'a ContainerSpec,
-        hosts: &'a BTreeMap<IpAddr, BTreeSet<String>>,
+        hosts: &'a Arc<HostNames>,
     ) -> NewContainer<'a> {
         let network = NetworkJoin::Namespace(self.sandbox.netns("containers"));
         NewContainer { name, spec, image: &self.image, lower: vec![self.lower.clone()], network, hosts }

@@ -3,13 +3,11 @@
 //! An [`Applier`] is only had against proof that the root's lock is held. Every method completes what an earlier,
 //! interrupted call began; none decides whether it should be called.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evenkeel_plan::{Endpoint, Firewall, Name, ObservedImage};
+use evenkeel_plan::{Endpoint, Firewall, HostNames, Name, ObservedImage};
 use evenkeel_schema::{ContainerSpec, ImageSpec, NetworkMode, NetworkSpec, VolumeSpec};
 use evenkeel_shim::fail_point;
 
@@ -47,7 +45,7 @@ pub struct ContainerPlan<'a> {
     pub spec: &'a ContainerSpec,
     pub image: &'a ObservedImage,
     pub endpoints: &'a [Endpoint],
-    pub hosts: &'a BTreeMap<IpAddr, BTreeSet<String>>,
+    pub hosts: &'a Arc<HostNames>,
     /// The container whose network namespace this one is in, over any number of `container:` hops.
     pub namespace_of: Option<&'a Name>,
 }

@@ -5,18 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use evenkeel_schema::{ContainerSpec, Name, NetworkMode};
 use serde::{Deserialize, Serialize};
 
 use crate::{Desired, Endpoint};
 
+/// Lines of a hosts file: names by address.
+pub type HostNames = BTreeMap<IpAddr, BTreeSet<String>>;
+
 /// Every desired container's hosts file beyond loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Hosts {
     /// By network: the names of its containers by address.
-    networks: BTreeMap<Name, BTreeMap<IpAddr, BTreeSet<String>>>,
+    networks: BTreeMap<Name, Arc<HostNames>>,
     /// By container: which networks it sees, and its own lines.
     containers: BTreeMap<Name, HostsFile>,
 }
@@ -27,7 +31,7 @@ pub struct Hosts {
 struct HostsFile {
     networks: Vec<Name>,
     /// Its hostname at its own addresses, and `dns.hosts`.
-    own: BTreeMap<IpAddr, BTreeSet<String>>,
+    own: HostNames,
 }
 
 impl Hosts {
@@ -40,7 +44,7 @@ impl Hosts {
                 let attachment = object.spec.networks.iter().find(|attachment| attachment.name == endpoint.network);
                 let aliases = attachment.into_iter().flat_map(|attachment| &attachment.aliases).map(String::as_str);
                 let names: Vec<&str> = [name.as_str()].into_iter().chain(aliases).collect();
-                let network = hosts.networks.entry(endpoint.network.clone()).or_default();
+                let network = Arc::make_mut(hosts.networks.entry(endpoint.network.clone()).or_default());
                 for address in &endpoint.addresses {
                     network.entry(address.addr()).or_default().extend(names.iter().map(|name| (*name).to_owned()));
                     if let Some(hostname) = &object.spec.hostname {
@@ -71,24 +75,30 @@ impl Hosts {
         }
     }
 
-    /// Gives one container's lines, names by address.
-    pub fn of(&self, container: &Name) -> BTreeMap<IpAddr, BTreeSet<String>> {
-        let mut lines: BTreeMap<IpAddr, BTreeSet<String>> = BTreeMap::new();
+    /// Gives one container's lines; those of a network are shared where they are all that it has.
+    pub fn of(&self, container: &Name) -> Arc<HostNames> {
+        if let Some(HostsFile { networks, own }) = self.containers.get(container)
+            && let ([network], true) = (networks.as_slice(), own.is_empty())
+            && let Some(lines) = self.networks.get(network)
+        {
+            return Arc::clone(lines);
+        }
+        let mut lines = HostNames::new();
         for (address, name) in self.pairs(container) {
             lines.entry(address).or_default().insert(name.to_owned());
         }
-        lines
+        Arc::new(lines)
     }
 
     /// Tells, where that can be had cheaply, that a hosts file has exactly a container's lines.
     ///
     /// Most containers are on one network and have no lines of their own, so that theirs are the network's. `false`
     /// says nothing: compare the [`pairs`](Hosts::pairs).
-    pub(crate) fn are_plainly(&self, container: &Name, lines: &BTreeMap<IpAddr, BTreeSet<String>>) -> bool {
+    pub(crate) fn are_plainly(&self, container: &Name, lines: &HostNames) -> bool {
         let Some(HostsFile { networks, own }) = self.containers.get(container) else { return lines.is_empty() };
         match networks.as_slice() {
             [] => own == lines,
-            [network] if own.is_empty() => self.networks.get(network) == Some(lines),
+            [network] if own.is_empty() => self.networks.get(network).is_some_and(|all| **all == *lines),
             _ => false,
         }
     }
@@ -96,7 +106,7 @@ impl Hosts {
     /// Gives one container's lines as sorted pairs, which a thousand containers are compared by without a copy.
     pub(crate) fn pairs(&self, container: &Name) -> Vec<(IpAddr, &str)> {
         let Some(file) = self.containers.get(container) else { return Vec::new() };
-        let networks = file.networks.iter().filter_map(|network| self.networks.get(network));
+        let networks = file.networks.iter().filter_map(|network| self.networks.get(network).map(|lines| &**lines));
         let lines = networks.chain([&file.own]).flatten();
         let mut pairs: Vec<(IpAddr, &str)> =
             lines.flat_map(|(address, names)| names.iter().map(|name| (*address, name.as_str()))).collect();

@@ -32,7 +32,7 @@ pub use desired::*;
 pub use drift::*;
 pub use endpoint::*;
 pub use firewall::*;
-pub use hosts::{Hosts, namespace_holder};
+pub use hosts::{HostNames, Hosts, namespace_holder};
 pub use link::*;
 pub use observed::*;
 pub use report::*;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use evenkeel_host::container::cgroup::Hierarchies;
 use evenkeel_plan::{ObservedLimits, ObservedSwap};
@@ -56,7 +57,7 @@ fn limits_change_while_it_runs(site: &Site) {
     let pid = site.run("web", &line);
     assert_eq!(site.observe("web").limits, unlimited());
     let limited = spec(&format!("{line}resources: {{memory: 128Mi, cpus: 1.5, pids: 30}}\n"));
-    site.update("web", &limited, &BTreeMap::new()).expect("update");
+    site.update("web", &limited, &Arc::default()).expect("update");
     let limits =
         ObservedLimits { memory: Some(128 << 20), cpus: Some(MilliCpus(1500)), pids: Some(30), swap: swap(true) };
     let seen = site.observe("web");
@@ -70,19 +71,19 @@ fn limits_change_while_it_runs(site: &Site) {
         }
     });
     assert!(!fs::exists(format!("/proc/{pid}/root/proc/1")).unwrap_or(false), "the old process is gone");
-    site.update("web", &spec(&line), &BTreeMap::new()).expect("update");
+    site.update("web", &spec(&line), &Arc::default()).expect("update");
     assert_eq!(site.observe("web").limits, unlimited());
 }
 
 fn the_names_change_while_it_runs(site: &Site) {
     let yaml = shell("sleep 0.2; while ! grep peer /etc/hosts; do sleep 0.1; done; echo done");
     let own = BTreeMap::from([("10.1.2.3".parse().expect("an address"), ["web".to_owned()].into())]);
-    site.create_with_hosts("web", &spec(&yaml), &own).expect("create");
+    site.create_with_hosts("web", &spec(&yaml), &Arc::new(own.clone())).expect("create");
     site.start("web");
     assert_eq!(*site.observe("web").hosts, own);
     let mut more = own.clone();
     more.insert("10.1.2.4".parse().expect("an address"), ["peer".to_owned(), "alias".to_owned()].into());
-    site.update("web", &spec(&yaml), &more).expect("update");
+    site.update("web", &spec(&yaml), &Arc::new(more.clone())).expect("update");
     assert!(site.log_with("web", "done").contains("10.1.2.4\talias peer\n"));
     assert_eq!(*site.observe("web").hosts, more);
 }

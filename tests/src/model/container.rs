@@ -60,7 +60,7 @@ impl Host {
             _ if container.interfaces.is_none() && remedy == Remedy::Live => None,
             _ => Some(endpoints.iter().map(interface).collect()),
         };
-        container.hosts = plan.hosts.of(name).into();
+        container.hosts = plan.hosts.of(name);
         self.observed.containers.insert(name.clone(), found(container));
         let leases =
             endpoints.iter().map(|endpoint| (endpoint.network.clone(), endpoint.leased.iter().copied().collect()));

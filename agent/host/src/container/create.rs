@@ -3,7 +3,9 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use evenkeel_plan::HostNames;
 use evenkeel_schema::{ContainerSpec, ImageConfig, RestartPolicy, TimeSpan};
 use evenkeel_shim::fail_point;
 use evenkeel_shim::{
@@ -16,7 +18,7 @@ use super::bundle::{Host, Parts, bundle, hostname, to_json};
 use super::cgroup::{Cgroup, Hierarchies};
 use super::created::{self, Created};
 use super::error::Failure;
-use super::files::{self, Names};
+use super::files;
 use super::inside::Inside;
 use super::mountpoint::detach;
 use super::mounts::{Preparation, default_mounts, stated_mounts};
@@ -33,7 +35,7 @@ struct Wanted {
     image_config: ImageConfig,
     lower: Vec<PathBuf>,
     network: NetworkJoin,
-    hosts: Names,
+    hosts: Arc<HostNames>,
 }
 
 impl Wanted {
@@ -44,7 +46,7 @@ impl Wanted {
             image_config: new.image.config.clone(),
             lower: new.lower.clone(),
             network: new.network.clone(),
-            hosts: new.hosts.clone(),
+            hosts: Arc::clone(new.hosts),
         }
     }
 }

@@ -3,12 +3,12 @@
 //! They lie in the run directory and are bound into the container, so they are changed in place: a new file of the same
 //! name would not be seen there.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
 
+use evenkeel_plan::HostNames;
 use evenkeel_schema::Dns;
 
 /// The loopback lines, ours in every container and compared with nothing.
@@ -19,11 +19,8 @@ const HOST_MARK: &str = "# The host's own:\n";
 /// Where systemd-resolved keeps the servers that its loopback stub asks.
 const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
-/// Names by address, as in a hosts file.
-pub type Names = BTreeMap<IpAddr, BTreeSet<String>>;
-
 /// Writes a hosts file. `host` is the host's own, for a container in the host's network.
-pub fn hosts(names: &Names, host: Option<&str>) -> String {
+pub fn hosts(names: &HostNames, host: Option<&str>) -> String {
     let mut text = LOOPBACK.to_owned();
     for (address, names) in names.iter().filter(|(_, names)| !names.is_empty()) {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -37,9 +34,9 @@ pub fn hosts(names: &Names, host: Option<&str>) -> String {
 }
 
 /// Reads the names out of a hosts file of ours, without the loopback lines and without the host's own.
-pub fn parse_hosts(text: &str) -> Names {
+pub fn parse_hosts(text: &str) -> HostNames {
     let ours = text.split_once(HOST_MARK).map_or(text, |(ours, _)| ours);
-    let mut names = Names::new();
+    let mut names = HostNames::new();
     for line in ours.lines().filter(|line| !LOOPBACK.lines().any(|own| own == *line)) {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         if let Some(address) = words.next().and_then(|word| word.parse().ok()) {

@@ -36,12 +36,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use evenkeel_plan::ObservedImage;
+use evenkeel_plan::{HostNames, ObservedImage};
 use evenkeel_schema::{ContainerSpec, Name};
 
 pub use error::{ContainerError, Failure};
 pub use exec::ExecOptions;
-use files::Names;
 
 use crate::{Instance, Paths};
 
@@ -75,7 +74,7 @@ pub struct NewContainer<'a> {
     pub lower: Vec<PathBuf>,
     pub network: NetworkJoin,
     /// Lines of its hosts file beyond loopback.
-    pub hosts: &'a Names,
+    pub hosts: &'a Arc<HostNames>,
 }
 
 /// The network that a container runs in.

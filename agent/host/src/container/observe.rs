@@ -10,14 +10,13 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_plan::{Exit, HealthState, ObservedContainer, RunState, ShimTrouble, Sight};
+use evenkeel_plan::{Exit, HealthState, HostNames, ObservedContainer, RunState, ShimTrouble, Sight};
 use evenkeel_schema::Name;
 use evenkeel_shim::{Health, Phase, Status};
 
 use super::cgroup::{Cgroup, Hierarchies};
 use super::create::now;
 use super::error::Failure;
-use super::files::Names;
 use super::process::start_time;
 use super::{Containers, Shared, files, process, shim};
 use crate::error_chain;
@@ -33,7 +32,7 @@ struct Now {
 struct View {
     hierarchies: Hierarchies,
     /// Hosts files seen so far: those of one network are mostly the same.
-    hosts: HashMap<String, Arc<Names>>,
+    hosts: HashMap<String, Arc<HostNames>>,
 }
 
 impl Containers {

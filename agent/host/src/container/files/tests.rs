@@ -1,6 +1,6 @@
 use super::*;
 
-fn names(lines: &[(&str, &[&str])]) -> Names {
+fn names(lines: &[(&str, &[&str])]) -> HostNames {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     lines.iter().map(|(address, names)| (address.parse().unwrap(), owned(names))).collect()
 }
