@@ -1,11 +1,13 @@
 //! Containers' network namespaces: how they are made, what outlives what, and that neighbours hear of a new holder.
 
-use evenkeel_plan::interim_link;
+use std::path::PathBuf;
+
+use evenkeel_plan::{Endpoint, interim_link};
 use evenkeel_tests::ask::{ip_json, ip_json_in, link_exists, ping};
 use evenkeel_tests::eventually;
 use evenkeel_tests::program::run_in;
 
-use super::{name, on_site, spec};
+use super::{Site, name, on_site, spec};
 
 const SHOP: &str = "{driver: bridge, subnets: [{subnet: 10.77.0.0/24}, {subnet: 'fd77::/64'}]}";
 
@@ -107,17 +109,23 @@ fn neighbours_hear_of_an_addresss_new_holder() {
     });
 }
 
+/// Makes `web` on a network with IPv4 and IPv6 and on one with IPv4 alone, and gives its namespace.
+fn container_of_two_networks(site: &Site) -> ([Endpoint; 2], PathBuf) {
+    let (shop, back) = (spec(SHOP), spec("{driver: bridge, subnets: [{subnet: 10.78.0.0/24}]}"));
+    site.ensure("shop", &shop);
+    site.ensure("back", &back);
+    let endpoints = [
+        site.endpoint("web", "shop", &shop, 0, &["10.77.0.2/24", "fd77::2/64"]),
+        site.endpoint("web", "back", &back, 1, &["10.78.0.2/24"]),
+    ];
+    let web = site.container(&endpoints);
+    (endpoints, web)
+}
+
 #[test]
 fn a_container_of_two_networks_leaves_by_the_first() {
     on_site(|site| {
-        let (shop, back) = (spec(SHOP), spec("{driver: bridge, subnets: [{subnet: 10.78.0.0/24}]}"));
-        site.ensure("shop", &shop);
-        site.ensure("back", &back);
-        let endpoints = [
-            site.endpoint("web", "shop", &shop, 0, &["10.77.0.2/24", "fd77::2/64"]),
-            site.endpoint("web", "back", &back, 1, &["10.78.0.2/24"]),
-        ];
-        let web = site.container(&endpoints);
+        let (endpoints, web) = container_of_two_networks(site);
         let defaults = |family: &str| {
             let routes = ip_json_in(&web, &[family, "route", "show", "default"]);
             let list = routes.as_array().cloned().unwrap_or_default();
@@ -138,14 +146,7 @@ fn a_container_of_two_networks_leaves_by_the_first() {
 #[test]
 fn an_interface_has_no_address_of_the_kernels_own() {
     on_site(|site| {
-        let (shop, back) = (spec(SHOP), spec("{driver: bridge, subnets: [{subnet: 10.78.0.0/24}]}"));
-        site.ensure("shop", &shop);
-        site.ensure("back", &back);
-        let endpoints = [
-            site.endpoint("web", "shop", &shop, 0, &["10.77.0.2/24", "fd77::2/64"]),
-            site.endpoint("web", "back", &back, 1, &["10.78.0.2/24"]),
-        ];
-        let web = site.container(&endpoints);
+        let (endpoints, web) = container_of_two_networks(site);
         assert!(ping(None, "10.78.0.2") && ping(None, "fd77::2"), "both are in operation");
         let listed = |links: serde_json::Value| -> Vec<String> {
             let infos = links.as_array().into_iter().flatten().filter_map(|link| link["addr_info"].as_array().cloned());
