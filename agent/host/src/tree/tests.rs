@@ -56,3 +56,18 @@ fn scratch_goes_with_its_value_unless_it_was_moved() {
     drop(scratch);
     assert!(first.join("below").exists());
 }
+
+#[test]
+fn ext4_is_told_to_spread_what_comes_and_goes() {
+    /// The magic number of ext4 (statfs(2)).
+    const EXT4: rustix::fs::FsWord = 0xef53;
+    let directory = tempfile::tempdir().expect("a directory");
+    // Harmless everywhere, twice, and where there is nothing.
+    spread(directory.path());
+    spread(directory.path());
+    spread(&directory.path().join("missing"));
+    let opened = rustix::fs::open(directory.path(), DIRECTORY, Mode::empty()).expect("the directory");
+    let is_spread = rustix::fs::ioctl_getflags(&opened).is_ok_and(|flags| flags.contains(IFlags::TOPDIR));
+    let is_ext4 = rustix::fs::fstatfs(&opened).expect("its file system").f_type == EXT4;
+    assert_eq!(is_spread, is_ext4);
+}
