@@ -1,7 +1,7 @@
 //! Ratios beside peers, on this machine, now: evenkeel's figure divided by the peer's, so below 1 is better.
 //!
-//! Runs the release programs, each part in a sandbox of its own; `cargo bench -- NAME` runs the part of that name alone. A peer that cannot run is
-//! said so with the reason. The plain figures are printed beside the ratios, but mean something on one machine only.
+//! Runs the release programs, each part in a sandbox of its own; `cargo bench -- NAME` runs the part of that name alone. A
+//! peer that cannot run is said so with the reason. The plain figures are printed beside the ratios, but mean something on one machine only.
 
 mod containers;
 mod idle;

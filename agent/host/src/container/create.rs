@@ -24,9 +24,8 @@ use super::mountpoint::detach;
 use super::mounts::{Preparation, default_mounts, stated_mounts};
 use super::rootfs::{self, Overlay};
 use super::seccomp::Machine;
-use crate::tree;
-
 use super::{ContainerError, Containers, NetworkJoin, NewContainer, Shared, capabilities, user};
+use crate::tree;
 
 /// [`NewContainer`] without borrowed parts, for work on another thread.
 struct Wanted {

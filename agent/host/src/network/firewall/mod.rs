@@ -54,13 +54,13 @@ impl Networks {
         let table = self.instance.as_str();
         let before = nfnetlink::generation().ok();
         let is_missing = !firewall.is_empty() && matches!(nfnetlink::has_table(table), Ok(false));
-        let made = match is_missing {
-            // Refused where somebody else made one meanwhile.
-            true => nft::load(render::render(table, firewall, Stead::Nothing)?).await.is_ok(),
-            false => false,
-        };
-        if !made {
-            nft::load(render::render(table, firewall, Stead::Any)?).await?;
+        let stead = if is_missing { Stead::Nothing } else { Stead::Any };
+        match nft::load(render::render(table, firewall, stead)?).await {
+            // Somebody else made one meanwhile.
+            Err(NetworkError::NftRefused { .. }) if is_missing => {
+                nft::load(render::render(table, firewall, Stead::Any)?).await?;
+            }
+            loaded => loaded?,
         }
         self.expect_as_listed(firewall, before);
         Ok(())
