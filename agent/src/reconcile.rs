@@ -79,6 +79,7 @@ impl LockedSession {
         manner: &Manner,
         events: Arc<dyn Events>,
     ) -> Result<Report, SessionError> {
+        self.applier.ready();
         let known = self.known()?;
         let observed = self.observer().observe(desired, &known).await;
         let plan = plan(desired, &observed, &manner.options);
@@ -127,6 +128,7 @@ impl LockedSession {
         {
             report.problems.push(format!("firewall: {}", error_chain(&error)));
         }
+        self.applier.unready();
         fail_point!("pass.firewalled");
         report.outcomes = Pass::make(pass, deleted).await;
         report

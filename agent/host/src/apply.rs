@@ -85,6 +85,15 @@ impl Applier {
         Ok(self.observer.store.collect_if_due().await?)
     }
 
+    /// Readies what a look may find to be needed at once; [`Applier::unready`] takes back what was not.
+    pub fn ready(&self) {
+        self.observer.networks.ready_firewall();
+    }
+
+    pub fn unready(&self) {
+        self.observer.networks.unready_firewall();
+    }
+
     /// Keeps what this pass saw for the next program to see sooner.
     pub fn keep_sight(&self) -> std::io::Result<()> {
         self.observer.networks.keep_firewall()
@@ -120,21 +129,42 @@ impl Applier {
     }
 
     /// Makes a container with its network namespace and starts it.
+    ///
+    /// The namespace, the root file system and the shim need nothing of each other, and each of them is some milliseconds of
+    /// waiting: they come side by side.
     pub async fn start_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
-        let network = match self.join_network(plan).await {
+        let (containers, name) = (&self.observer.containers, plan.name);
+        let new = self.new_container(plan);
+        containers.begin(&new).await?;
+        let (joined, completed, shim) =
+            tokio::join!(self.join_network(plan), containers.complete(&new), containers.ready_shim(name));
+        fail_point!("container.networked");
+        let is_new = matches!(shim, Ok(true));
+        let (joined, completed) = match (joined, completed, shim) {
+            (Ok(()), Ok(()), Ok(_)) => {
+                containers.start_with_shim(name).await?;
+                return Ok(());
+            }
+            (joined, completed, Ok(_)) => (joined, completed),
+            (joined, completed, Err(error)) => (joined, completed.and(Err(error))),
+        };
+        // It has nothing to start, and would be in the way of a look for what is left of the container.
+        if is_new && let Err(error) = containers.dismiss_shim(name).await {
+            tracing::debug!(container = %name, %error, "its shim goes on");
+        }
+        match joined {
             Err(error) if is_taken(&error) => self.join_without_strays(plan).await?,
             joined => joined?,
-        };
-        fail_point!("container.networked");
-        self.observer.containers.create(&self.new_container(plan, network)).await?;
-        self.observer.containers.start(plan.name).await?;
+        }
+        completed?;
+        containers.start(name).await?;
         Ok(())
     }
 
     /// Repairs a container in place: interfaces, limits, names, the shim's rules.
     pub async fn update_container(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
-        let network = self.join_network(plan).await?;
-        Ok(self.observer.containers.update(&self.new_container(plan, network)).await?)
+        self.join_network(plan).await?;
+        Ok(self.observer.containers.update(&self.new_container(plan)).await?)
     }
 
     /// Stops a container, completes what it lacks, and starts it again.
@@ -154,7 +184,7 @@ impl Applier {
 
     /// Joins after ending what is left of the container in a namespace that is pinned no more: its interfaces there have their
     /// hardware addresses still, until the kernel has cleared the namespace away.
-    async fn join_without_strays(&self, plan: &ContainerPlan<'_>) -> Result<NetworkJoin, ApplyError> {
+    async fn join_without_strays(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
         self.observer.containers.end_stray(plan.name).await?;
         let deadline = Instant::now() + STRAY_PATIENCE;
         loop {
@@ -167,20 +197,24 @@ impl Applier {
         }
     }
 
-    async fn join_network(&self, plan: &ContainerPlan<'_>) -> Result<NetworkJoin, ApplyError> {
+    /// Makes, completes or repairs a container's own network namespace, where it is to have one.
+    async fn join_network(&self, plan: &ContainerPlan<'_>) -> Result<(), ApplyError> {
         match &plan.spec.network_mode {
-            Some(NetworkMode::Host) => Ok(NetworkJoin::Host),
-            Some(NetworkMode::Container(next)) => {
-                let holder = plan.namespace_of.unwrap_or(next);
-                Ok(NetworkJoin::Namespace(self.observer.paths.network_namespace(holder)))
-            }
+            Some(NetworkMode::Host | NetworkMode::Container(_)) => Ok(()),
             None | Some(NetworkMode::None) => {
-                Ok(NetworkJoin::Namespace(self.observer.networks.join(plan.name, plan.endpoints).await?))
+                self.observer.networks.join(plan.name, plan.endpoints).await?;
+                Ok(())
             }
         }
     }
 
-    fn new_container<'a>(&self, plan: &ContainerPlan<'a>, network: NetworkJoin) -> NewContainer<'a> {
+    fn new_container<'a>(&self, plan: &ContainerPlan<'a>) -> NewContainer<'a> {
+        let namespace_of = |holder| NetworkJoin::Namespace(self.observer.paths.network_namespace(holder));
+        let network = match &plan.spec.network_mode {
+            Some(NetworkMode::Host) => NetworkJoin::Host,
+            Some(NetworkMode::Container(next)) => namespace_of(plan.namespace_of.unwrap_or(next)),
+            None | Some(NetworkMode::None) => namespace_of(plan.name),
+        };
         NewContainer {
             name: plan.name,
             spec: plan.spec,

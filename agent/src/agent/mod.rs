@@ -111,7 +111,7 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
                     () = keeper.answer(&request, relay) => {}
                 },
             },
-            () = tokio::time::sleep_until(next.into()) => {
+            () = until(next) => {
                 if Instant::now() >= next_resync {
                     reload = true;
                     next_resync = Instant::now() + jittered(resync);
@@ -157,6 +157,13 @@ impl End {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// Waits until `at`, not at all where that is past: a timer of the runtime waits for its next whole millisecond.
+async fn until(at: Instant) {
+    if at > Instant::now() {
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 

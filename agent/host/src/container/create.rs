@@ -53,9 +53,25 @@ impl Wanted {
 impl Containers {
     /// Makes a container, or completes one that was made in part, lost its mounts with a reboot, or is there already.
     pub async fn create(&self, new: &NewContainer<'_>) -> Result<(), ContainerError> {
+        self.begin(new).await?;
+        self.complete(new).await
+    }
+
+    /// Makes a container as far as its shim needs it: its directories, and what the shim is to keep.
+    pub(crate) async fn begin(&self, new: &NewContainer<'_>) -> Result<(), ContainerError> {
         let wanted = Wanted::of(new);
         self.blocking(new.name, move |shared, name| {
-            shared.make(name, &wanted).map_err(|failure| ContainerError::of(name, failure))
+            shared.begin(name, &wanted).map_err(|failure| ContainerError::of(name, failure))
+        })
+        .await
+    }
+
+    /// Makes what [`Containers::begin`] left: the root file system and the bundle.
+    pub(crate) async fn complete(&self, new: &NewContainer<'_>) -> Result<(), ContainerError> {
+        let wanted = Wanted::of(new);
+        self.blocking(new.name, move |shared, name| {
+            let completed = shared.prepare(name, &wanted).and_then(|()| shared.note_created(name, &wanted));
+            completed.map_err(|failure| ContainerError::of(name, failure))
         })
         .await
     }
@@ -82,7 +98,8 @@ impl Containers {
                     cgroup.set_limits(&wanted.spec.resources)?;
                     fail_point!("container.limits");
                 }
-                shared.prepare(name, &wanted)
+                shared.prepare(name, &wanted)?;
+                shared.write_shim_config(name, &wanted)
             };
             changed().map_err(|failure| ContainerError::of(name, failure))
         })
@@ -115,7 +132,7 @@ impl Shared {
         Ok(rootfs::is_mounted(&self.rootfs(name))? && self.state(name).join("upper").is_dir())
     }
 
-    fn make(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+    fn begin(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
         let state = self.state(name);
         match self.made(name)? {
             // Its own directory holds changes to another image's files.
@@ -136,16 +153,24 @@ impl Shared {
         private_directory(&state)?;
         private_directory(&state.join("logs"))?;
         fail_point!("container.state");
-        self.prepare(name, wanted)?;
-        self.note_created(name, wanted)
-    }
-
-    /// Everything but the note that it was made.
-    fn prepare(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
-        let (state, run, rootfs) = (self.state(name), self.run(name), self.rootfs(name));
-        private_directory(&run)?;
+        private_directory(&self.run(name))?;
         fail_point!("container.run");
         directory(&self.paths.statuses())?;
+        self.write_shim_config(name, wanted)
+    }
+
+    fn write_shim_config(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+        let path = self.shim_config(name);
+        let config = self.configure_shim(name, wanted, &Cgroup::of_host(&self.cgroup_path(name))?);
+        let json = serde_json::to_vec_pretty(&config).map_err(|source| Failure::Json { path: path.clone(), source })?;
+        created::write_whole(&path, &json)?;
+        fail_point!("container.shim.config");
+        Ok(())
+    }
+
+    /// Root file system and bundle.
+    fn prepare(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+        let (state, run, rootfs) = (self.state(name), self.run(name), self.rootfs(name));
         // Runtimes keep copies of bundles there, with environments, readable by whoever comes that far.
         private_directory(&self.paths.runtime_state())?;
         if !self.is_whole(name)? {
@@ -187,13 +212,7 @@ impl Shared {
         let path = run.join("config.json");
         let json = to_json(&bundle).map_err(|source| Failure::Json { path: path.clone(), source })?;
         created::write_whole(&path, &json)?;
-
         fail_point!("container.bundle");
-        let path = self.shim_config(name);
-        let config = self.configure_shim(name, wanted, &Cgroup::new(hierarchies, &self.cgroup_path(name)));
-        let json = serde_json::to_vec_pretty(&config).map_err(|source| Failure::Json { path: path.clone(), source })?;
-        created::write_whole(&path, &json)?;
-        fail_point!("container.shim.config");
         Ok(())
     }
 

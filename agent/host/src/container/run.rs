@@ -19,18 +19,34 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Containers {
     /// Starts a made container, with a shim where none lives. The error is the runtime's own where it failed.
     pub async fn start(&self, name: &Name) -> Result<Status, ContainerError> {
-        match self.shim_is_alive(name).await? {
+        self.ready_shim(name).await?;
+        self.start_with_shim(name).await
+    }
+
+    /// Has a shim that knows what it is to keep: the one that lives, or a new one. `true` where it is new.
+    pub(crate) async fn ready_shim(&self, name: &Name) -> Result<bool, ContainerError> {
+        let is_alive = self.shim_is_alive(name).await?;
+        if is_alive {
             // What it is to start may have changed since it read its configuration.
-            true => self.ask(name, &Request::Reload).await.map(drop)?,
-            false => {
-                self.end_stray(name).await?;
-                self.spawn_shim(name).await?;
-            }
+            self.ask(name, &Request::Reload).await?;
+        } else {
+            self.end_stray(name).await?;
+            self.spawn_shim(name).await?;
         }
         fail_point!("container.shim.ready");
+        Ok(!is_alive)
+    }
+
+    /// Starts a made container whose shim is ready.
+    pub(crate) async fn start_with_shim(&self, name: &Name) -> Result<Status, ContainerError> {
         let reply = self.ask(name, &Request::Start).await?;
         fail_point!("container.started");
         self.status_of(name, reply)
+    }
+
+    /// Ends a shim that was readied for nothing.
+    pub(crate) async fn dismiss_shim(&self, name: &Name) -> Result<(), ContainerError> {
+        self.ask(name, &Request::Shutdown).await.map(drop)
     }
 
     /// Stops a container and leaves it stopped; `None` is the timeout of its manifest.

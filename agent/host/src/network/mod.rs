@@ -43,6 +43,8 @@ pub struct Networks {
     namespaces: Arc<namespace::Directory>,
     /// How the fixed part of the firewall table is listed on this host, asked once.
     fresh_table: Arc<tokio::sync::OnceCell<firewall::Listing>>,
+    netfilter: Arc<firewall::Netfilter>,
+    loader: Arc<Mutex<Option<firewall::Loader>>>,
     /// The firewall table as it was listed last.
     last_table: Arc<Mutex<Option<firewall::SeenTable>>>,
 }
@@ -52,8 +54,8 @@ impl Networks {
     pub async fn open(paths: &Paths, instance: &Instance) -> Result<Networks, NetworkError> {
         let netlink = Netlink::open().map_err(|source| NetworkError::Connect { source })?;
         let (paths, instance) = (paths.clone(), instance.clone());
-        let (namespaces, fresh_table, last_table) = Default::default();
-        Ok(Networks { netlink, paths, instance, namespaces, fresh_table, last_table })
+        let (namespaces, fresh_table, netfilter, loader, last_table) = Default::default();
+        Ok(Networks { netlink, paths, instance, namespaces, fresh_table, netfilter, loader, last_table })
     }
 
     /// Makes a network's own link with all that hangs on it, completes it or repairs it.

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NlaBuffer, NlasIterator};
 use netlink_sys::Socket;
 
-use super::nfnetlink::{self, receive, send};
+use super::nfnetlink::{Netfilter, receive, send};
 
 /// Where packets to a local address and UDP port are to go.
 #[derive(Debug, Default)]
@@ -66,18 +66,19 @@ impl Ways {
 }
 
 /// Deletes stale flows; says how many there were. Blocks for as long as the kernel lists its flows.
-pub(super) fn forget_stale(ways: &Ways) -> io::Result<usize> {
-    let socket = nfnetlink::connect()?;
-    let stale: Vec<Flow> = list(&socket)?.into_iter().filter(|flow| ways.is_stale(flow)).collect();
-    for flow in &stale {
-        send(&socket, DELETE, NLM_F_REQUEST | NLM_F_ACK, flow.family, &flow.name)?;
-        match receive(&socket, |_, _| {}) {
-            // It ended by itself.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
+pub(super) fn forget_stale(netfilter: &Netfilter, ways: &Ways) -> io::Result<usize> {
+    netfilter.ask(|socket| {
+        let stale: Vec<Flow> = list(socket)?.into_iter().filter(|flow| ways.is_stale(flow)).collect();
+        for flow in &stale {
+            send(socket, DELETE, NLM_F_REQUEST | NLM_F_ACK, flow.family, &flow.name)?;
+            match receive(socket, |_, _| {}) {
+                // It ended by itself.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
         }
-    }
-    Ok(stale.len())
+        Ok(stale.len())
+    })
 }
 
 /// Types of messages: `NFNL_SUBSYS_CTNETLINK` in the upper byte, `IPCTNL_MSG_CT_*` in the lower.

@@ -6,14 +6,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use evenkeel_plan::ObservedFirewall;
 use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
-use std::os::fd::AsRawFd;
-
-use super::nfnetlink;
 
 /// `SO_NETNS_COOKIE` of asm-generic/socket.h, since Linux 5.14.
 const NETNS_COOKIE: libc::c_int = 71;
@@ -60,7 +59,7 @@ impl Kept {
 
 /// Asks for the number of the calling thread's network namespace, which no other has until the next boot.
 fn cookie() -> io::Result<u64> {
-    let socket = nfnetlink::connect()?;
+    let socket = UnixDatagram::unbound()?;
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the pointer and the length are those of a number that outlives the call.

@@ -20,13 +20,15 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use evenkeel_plan::{Firewall, ObservedFirewall, Sight};
 use evenkeel_shim::fail_point;
 
 use super::observe::in_full;
 use super::{NetworkError, Networks};
+pub(super) use nfnetlink::Netfilter;
+pub(super) use nft::Loader;
 pub use ports::{PortConflict, port_conflicts};
 pub(super) use read::Listing;
 use render::Stead;
@@ -41,7 +43,8 @@ impl Networks {
         let local = self.netlink.addresses(None).await;
         let local = local.map_err(|source| NetworkError::List { what: "addresses", source })?;
         let ways = flows::Ways::of(firewall, local.iter().map(|address| address.net.addr()).collect());
-        let forgotten = tokio::task::spawn_blocking(move || flows::forget_stale(&ways)).await;
+        let netfilter = Arc::clone(&self.netfilter);
+        let forgotten = tokio::task::spawn_blocking(move || flows::forget_stale(&netfilter, &ways)).await;
         match forgotten.unwrap_or_else(|panic| Err(panic.into())) {
             Ok(count) => tracing::debug!(count, "forgot UDP flows"),
             // A kernel that cannot list its flows lets them end by themselves; the table is in force all the same.
@@ -50,15 +53,41 @@ impl Networks {
         Ok(())
     }
 
+    /// Starts the program that loads the table before it is known what to load, where the table that was there last is gone: what
+    /// it takes to start is as long as a look at the host. [`Networks::unready_firewall`] ends one that was not needed.
+    pub fn ready_firewall(&self) {
+        let was_there = self
+            .last_table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .is_some_and(|last| last.listed.is_some());
+        if was_there && matches!(self.netfilter.has_table(self.instance.as_str()), Ok(false)) {
+            // Where it cannot be started, the load says why.
+            *self.loader.lock().unwrap_or_else(PoisonError::into_inner) = nft::Loader::start().ok();
+        }
+    }
+
+    /// Ends the program that was started ahead.
+    pub fn unready_firewall(&self) {
+        drop(self.loader.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     async fn load_firewall(&self, firewall: &Firewall) -> Result<(), NetworkError> {
         let table = self.instance.as_str();
-        let before = nfnetlink::generation().ok();
-        let is_missing = !firewall.is_empty() && matches!(nfnetlink::has_table(table), Ok(false));
+        let before = self.netfilter.generation().ok();
+        let is_missing = !firewall.is_empty() && matches!(self.netfilter.has_table(table), Ok(false));
         let stead = if is_missing { Stead::Nothing } else { Stead::Any };
-        match nft::load(render::render(table, firewall, stead)?).await {
+        let script = render::render(table, firewall, stead)?;
+        let started = self.loader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let loaded = match started {
+            Some(loader) => loader.load(&script).await,
+            None => nft::load(&script).await,
+        };
+        match loaded {
             // Somebody else made one meanwhile.
             Err(NetworkError::NftRefused { .. }) if is_missing => {
-                nft::load(render::render(table, firewall, Stead::Any)?).await?;
+                nft::load(&render::render(table, firewall, Stead::Any)?).await?;
             }
             loaded => loaded?,
         }
@@ -72,7 +101,7 @@ impl Networks {
         let mut last = self.last_table.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = last.as_mut() else { return };
         if let Some(generation) = before.and_then(|before| before.checked_add(1))
-            && nfnetlink::generation().ok() == Some(generation)
+            && self.netfilter.generation().ok() == Some(generation)
             && last.listed.as_ref() == Some(&firewall.normal_form())
         {
             (last.generation, last.observed, last.is_kept) = (generation, last.listed.clone(), false);
@@ -91,7 +120,7 @@ impl Networks {
     /// Lists the table, unless no transaction was made since it was listed last, by this program or another.
     async fn read_firewall(&self) -> Result<Option<ObservedFirewall>, NetworkError> {
         // A kernel that does not tell is asked for the whole each time.
-        let generation = nfnetlink::generation().ok();
+        let generation = self.netfilter.generation().ok();
         let last = self.last_table.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let listed = match last {
             Some(last) if Some(last.generation) == generation => return Ok(last.observed),
@@ -129,7 +158,7 @@ impl Networks {
     async fn list_firewall(&self) -> Result<Option<ObservedFirewall>, NetworkError> {
         let table = self.instance.as_str();
         // Asked without a program first: most hosts that publish nothing have no table.
-        if nft::is_there() && matches!(nfnetlink::has_table(table), Ok(false)) {
+        if nft::is_there() && matches!(self.netfilter.has_table(table), Ok(false)) {
             return Ok(None);
         }
         let Some(text) = nft::list(table).await? else { return Ok(None) };

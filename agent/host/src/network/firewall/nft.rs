@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use evenkeel_shim::fail_point;
 use tokio::io::AsyncWriteExt;
+use tokio::process::Child;
 
 use crate::network::NetworkError;
 
@@ -13,28 +14,43 @@ use crate::network::NetworkError;
 const LISTING: Duration = Duration::from_secs(15);
 const LOADING: Duration = Duration::from_secs(60);
 
-/// Loads a script in one transaction.
-pub(super) async fn load(script: Script) -> Result<(), NetworkError> {
-    let hangs = NetworkError::NftHangs { table: script.table.clone(), deed: "load", after: LOADING };
-    tokio::time::timeout(LOADING, load_patiently(script)).await.unwrap_or(Err(hangs))
+/// A started `nft` that waits for the script it is to load.
+#[derive(Debug)]
+pub(in crate::network) struct Loader(Child);
+
+impl Loader {
+    pub(super) fn start() -> io::Result<Loader> {
+        let mut command = tokio::process::Command::new("nft");
+        command.args(["-f", "-"]).env("LC_ALL", "C").kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().map(Loader)
+    }
+
+    /// Loads a script in one transaction.
+    pub(super) async fn load(self, script: &Script) -> Result<(), NetworkError> {
+        let hangs = NetworkError::NftHangs { table: script.table.clone(), deed: "load", after: LOADING };
+        tokio::time::timeout(LOADING, self.load_patiently(script)).await.unwrap_or(Err(hangs))
+    }
+
+    async fn load_patiently(self, script: &Script) -> Result<(), NetworkError> {
+        let fail = |source| not_run(&script.table, source);
+        let Loader(mut child) = self;
+        if let Some(mut stdin) = child.stdin.take() {
+            match stdin.write_all(script.text.as_bytes()).await {
+                // It says on standard error why it did not want to read on.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(fail(error)),
+                _ => {}
+            }
+        }
+        fail_point!("firewall.loading");
+        let output = child.wait_with_output().await.map_err(fail)?;
+        if output.status.success() { Ok(()) } else { Err(refused(&script.table, "load", &output)) }
+    }
 }
 
-async fn load_patiently(script: Script) -> Result<(), NetworkError> {
-    let fail = |source| not_run(&script.table, source);
-    let mut command = tokio::process::Command::new("nft");
-    command.args(["-f", "-"]).env("LC_ALL", "C").kill_on_drop(true);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(fail)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(script.text.as_bytes()).await {
-            // It says on standard error why it did not want to read on.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(fail(error)),
-            _ => {}
-        }
-    }
-    fail_point!("firewall.loading");
-    let output = child.wait_with_output().await.map_err(fail)?;
-    if output.status.success() { Ok(()) } else { Err(refused(&script.table, "load", &output)) }
+/// Loads a script in one transaction.
+pub(super) async fn load(script: &Script) -> Result<(), NetworkError> {
+    Loader::start().map_err(|source| not_run(&script.table, source))?.load(script).await
 }
 
 /// Tells whether there is such a program on the search path. Without one nothing is to be called in order, since nothing could be
