@@ -107,6 +107,7 @@ impl LockedSession {
         if report.plan.has_work() {
             report = self.carry_out(&pass, report).await;
         }
+        self.applier.unready().await;
         // What cannot be collected now costs room, nothing else.
         if let Err(error) = self.applier.collect_images().await {
             tracing::warn!("the image store is not cleared of garbage yet: {}", error_chain(&error));
@@ -128,7 +129,6 @@ impl LockedSession {
         {
             report.problems.push(format!("firewall: {}", error_chain(&error)));
         }
-        self.applier.unready();
         fail_point!("pass.firewalled");
         report.outcomes = Pass::make(pass, deleted).await;
         report

@@ -90,8 +90,8 @@ impl Applier {
         self.observer.networks.ready_firewall();
     }
 
-    pub fn unready(&self) {
-        self.observer.networks.unready_firewall();
+    pub async fn unready(&self) {
+        self.observer.networks.unready_firewall().await;
     }
 
     /// Keeps what this pass saw for the next program to see sooner.
@@ -136,8 +136,9 @@ impl Applier {
         let (containers, name) = (&self.observer.containers, plan.name);
         let new = self.new_container(plan);
         containers.begin(&new).await?;
-        let (joined, completed, shim) =
-            tokio::join!(self.join_network(plan), containers.complete(&new), containers.ready_shim(name));
+        // The shim first: it takes longest.
+        let (shim, joined, completed) =
+            tokio::join!(containers.ready_shim(name), self.join_network(plan), containers.complete(&new));
         fail_point!("container.networked");
         let is_new = matches!(shim, Ok(true));
         let (joined, completed) = match (joined, completed, shim) {

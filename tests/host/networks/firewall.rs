@@ -371,3 +371,43 @@ fn a_port_that_a_program_of_the_host_has_is_told_with_its_name() {
         assert_eq!(port_conflicts(&town.firewall), []);
     });
 }
+
+#[test]
+fn the_program_that_loads_is_ready_where_the_table_is_gone_and_does_not_stay() {
+    on_site(|site| {
+        let town = town(site);
+        let table = site.sandbox.instance().as_str().to_owned();
+        let ready = |expected: usize| {
+            site.wait(async { site.networks.ready_firewall() });
+            assert_eq!(loaders(), expected);
+        };
+        site.wait(site.networks.apply_firewall(&town.firewall)).expect("applied");
+        let whole = observed(site);
+        // The table is there: nothing is to be loaded.
+        ready(0);
+        run(Command::new("nft").args(["delete", "table", "inet", &table])).expect_code(0);
+        ready(1);
+        site.wait(site.networks.apply_firewall(&town.firewall)).expect("applied");
+        assert_eq!(observed(site), whole);
+        assert_eq!(loaders(), 0);
+
+        run(Command::new("nft").args(["delete", "table", "inet", &table])).expect_code(0);
+        ready(1);
+        site.wait(site.networks.unready_firewall());
+        assert_eq!(loaders(), 0);
+        assert_eq!(site.wait(site.networks.observe_firewall()), Sight::Absent);
+    });
+}
+
+/// Counts the running `nft` of this process.
+fn loaders() -> usize {
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let stats = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    // proc_pid_stat(5): the name in parentheses, the state, the parent.
+    let is_loader = |stat: &String| {
+        let (front, fields) = stat.rsplit_once(')').unwrap_or_default();
+        front.ends_with("(nft") && fields.split_whitespace().nth(1) == Some(own.as_str())
+    };
+    stats.filter(is_loader).count()
+}

@@ -30,7 +30,6 @@ impl Containers {
             // What it is to start may have changed since it read its configuration.
             self.ask(name, &Request::Reload).await?;
         } else {
-            self.end_stray(name).await?;
             self.spawn_shim(name).await?;
         }
         fail_point!("container.shim.ready");
@@ -103,6 +102,7 @@ impl Containers {
     async fn spawn_shim(&self, name: &Name) -> Result<(), ContainerError> {
         self.blocking(name, |shared, name| {
             let spawned = || {
+                shared.end_stray(name)?;
                 let config = shared.shim_config(name);
                 if !config.exists() {
                     return Err(Failure::NotMade { path: config });

@@ -56,12 +56,8 @@ impl Networks {
     /// Starts the program that loads the table before it is known what to load, where the table that was there last is gone: what
     /// it takes to start is as long as a look at the host. [`Networks::unready_firewall`] ends one that was not needed.
     pub fn ready_firewall(&self) {
-        let was_there = self
-            .last_table
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .is_some_and(|last| last.listed.is_some());
+        let last = self.last_table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let was_there = last.is_some_and(|last| last.listed.is_some());
         if was_there && matches!(self.netfilter.has_table(self.instance.as_str()), Ok(false)) {
             // Where it cannot be started, the load says why.
             *self.loader.lock().unwrap_or_else(PoisonError::into_inner) = nft::Loader::start().ok();
@@ -69,8 +65,11 @@ impl Networks {
     }
 
     /// Ends the program that was started ahead.
-    pub fn unready_firewall(&self) {
-        drop(self.loader.lock().unwrap_or_else(PoisonError::into_inner).take());
+    pub async fn unready_firewall(&self) {
+        let started = self.loader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(loader) = started {
+            loader.end().await;
+        }
     }
 
     async fn load_firewall(&self, firewall: &Firewall) -> Result<(), NetworkError> {

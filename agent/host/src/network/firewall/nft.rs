@@ -32,6 +32,12 @@ impl Loader {
         tokio::time::timeout(LOADING, self.load_patiently(script)).await.unwrap_or(Err(hangs))
     }
 
+    /// Ends it without a script.
+    pub(super) async fn end(mut self) {
+        // Where it cannot be ended, it ends with its input.
+        let _ = self.0.kill().await;
+    }
+
     async fn load_patiently(self, script: &Script) -> Result<(), NetworkError> {
         let fail = |source| not_run(&script.table, source);
         let Loader(mut child) = self;
