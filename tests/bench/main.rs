@@ -4,6 +4,7 @@
 //! peer that cannot run is said so with the reason. The plain figures are printed beside the ratios, but mean something on one machine only.
 
 mod containers;
+mod execs;
 mod idle;
 mod peers;
 mod pull;
