@@ -148,6 +148,19 @@ fn columns_count_characters_and_the_mark_stands_below_them() {
 }
 
 #[test]
+fn no_value_of_an_environment_is_told_however_long_its_line() {
+    let padding = "x".repeat(1000);
+    let text = format!(
+        "{{\"apiVersion\":\"evenkeel/v1\",\"kind\":\"Container\",\"metadata\":{{\"name\":\"a\",\"labels\":{{\"l\":\"{padding}\"}}}},\
+         \"spec\":{{\"image\":\"x:1\",\"env\":{{\"PIN\":4711,\"A\":\"b\"}}}}}}"
+    );
+    let loaded = load_bytes(text.as_bytes());
+    assert_eq!(loaded.problems.len(), 1);
+    assert!(!format!("{loaded:?}").contains("4711"), "{loaded:?}");
+    assert!(!render(&loaded.problems, false).contains("4711"));
+}
+
+#[test]
 fn what_may_be_an_object_of_before_is_known_as_such() {
     let unknown = |text: &str| -> Vec<Option<String>> {
         let unknown = load_bytes(text.as_bytes()).unknown;
