@@ -56,7 +56,7 @@ fn word(condition: Condition) -> &'static str {
 fn condition_met(sight: &Sight<ObservedContainer>, condition: Condition) -> Result<bool, String> {
     let Some(container) = sight.found() else { return Ok(false) };
     match (condition, &container.state) {
-        (_, RunState::Failed { message, next_start_at: None }) => Err(message.clone()),
+        (_, RunState::Failed { message, next_start_at: None, .. }) => Err(message.clone()),
         (Condition::Started, RunState::Running { .. }) => Ok(true),
         (Condition::Healthy, RunState::Running { health: HealthState::Healthy, .. }) => Ok(true),
         (Condition::Healthy, RunState::Running { health: HealthState::Unhealthy, .. }) => {

@@ -97,7 +97,7 @@ impl Resource for Container<'_> {
 
     fn drift(&self, observed: &ObservedContainer) -> Vec<Drift> {
         let mut drifts = spec::drift(self, observed);
-        let life = run::judge(self.spec(), &observed.state, &self.command(observed));
+        let life = run::judge(self.spec(), observed, &self.command(observed));
         let found = if life == run::Life::Done { Vec::new() } else { kernel::drift(self, observed, &life) };
         let ports = self.world.filter.drifts(&self.key());
         for drift in found.into_iter().chain(ports.iter().cloned()) {
@@ -116,7 +116,7 @@ impl Resource for Container<'_> {
     }
 
     fn unsettled(&self, observed: &ObservedContainer) -> Option<Why> {
-        if let Some(why) = run::unsettled(self.spec(), &observed.state, &self.command(observed)) {
+        if let Some(why) = run::unsettled(self.spec(), observed, &self.command(observed)) {
             return Some(why);
         }
         let message = self.world.filter.unreadable_for(&self.key())?;
