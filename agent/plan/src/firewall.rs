@@ -15,7 +15,7 @@ pub struct Firewall {
     pub ports: BTreeSet<PublishedPort>,
 }
 
-/// What the table does for one bridge network.
+/// What the table does for one bridge network, or for some of its subnets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FirewallNetwork {
