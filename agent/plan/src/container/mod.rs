@@ -101,9 +101,7 @@ impl Resource for Container<'_> {
         let found = if life == run::Life::Done { Vec::new() } else { kernel::drift(self, observed, &life) };
         let ports = self.world.filter.drifts(&self.key());
         for drift in found.into_iter().chain(ports.iter().cloned()) {
-            // Several ports may differ, each for itself; any other field is said once, by the stronger side.
-            let same = |one: &Drift| one.field == drift.field && (one.field != "ports" || one.desired == drift.desired);
-            if !drifts.iter().any(same) || drift.field == "hosts" || drift.field.starts_with("networks.") {
+            if !drifts.iter().any(|said| says(said, &drift)) {
                 drifts.push(drift);
             }
         }
@@ -122,6 +120,22 @@ impl Resource for Container<'_> {
         let message = self.world.filter.unreadable_for(&self.key())?;
         Some(Why::Unreadable { message: format!("the firewall table: {message}") })
     }
+}
+
+/// Tells whether a difference says what another one does: any field is said once, by the stronger side, but of ports, lines
+/// of the hosts file and interfaces there are several, each for itself.
+fn says(said: &Drift, drift: &Drift) -> bool {
+    if drift.field == "hosts" || drift.field.starts_with("networks.") || said.field != drift.field {
+        return false;
+    }
+    let port = |side: &Option<String>| side.as_deref().map(bare_port).map(str::to_owned);
+    drift.field != "ports"
+        || (port(&said.desired), port(&said.observed)) == (port(&drift.desired), port(&drift.observed))
+}
+
+/// Takes from the words for a port what only the firewall table says: where it leads to.
+fn bare_port(words: &str) -> &str {
+    words.split(" to ").next().unwrap_or(words)
 }
 
 /// Tells whether the container's process is there to be looked at.
