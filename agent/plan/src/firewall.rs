@@ -33,6 +33,7 @@ pub struct FirewallNetwork {
 #[serde(rename_all = "camelCase")]
 pub struct PublishedPort {
     pub container: Name,
+    /// Without a host address where it is published on every one of the target's family.
     pub port: PortMapping,
     /// The container's address of the same family.
     pub target: IpAddr,

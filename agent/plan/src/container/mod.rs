@@ -133,9 +133,11 @@ fn says(said: &Drift, drift: &Drift) -> bool {
         || (port(&said.desired), port(&said.observed)) == (port(&drift.desired), port(&drift.observed))
 }
 
-/// Takes from the words for a port what only the firewall table says: where it leads to.
+/// Takes from the words for a port what only one of a manifest and the firewall table says: where it leads to, and that it is
+/// published on every address of a family.
 fn bare_port(words: &str) -> &str {
-    words.split(" to ").next().unwrap_or(words)
+    let port = words.split(" to ").next().unwrap_or(words);
+    port.strip_prefix("0.0.0.0:").or_else(|| port.strip_prefix("[::]:")).unwrap_or(port)
 }
 
 /// Tells whether the container's process is there to be looked at.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use evenkeel_schema::{Driver, Name, NetworkSpec, Object};
+use evenkeel_schema::{Driver, Name, NetworkSpec, Object, PortMapping};
 
 use super::addresses;
 use crate::network::will_exist;
@@ -55,7 +55,10 @@ fn ports(
                 let wanted = port.host_ip.is_none_or(|host_ip| host_ip.is_ipv4() == v4);
                 let target = targets.iter().find(|target| target.is_ipv4() == v4);
                 if let (true, Some(target)) = (wanted, target) {
-                    ports.insert(PublishedPort { container: name.clone(), port: *port, target: *target });
+                    // Every address of one family: the table says so by the target's family alone.
+                    let host_ip = port.host_ip.filter(|host_ip| !host_ip.is_unspecified());
+                    let port = PortMapping { host_ip, ..*port };
+                    ports.insert(PublishedPort { container: name.clone(), port, target: *target });
                 }
             }
         }
