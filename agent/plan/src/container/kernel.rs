@@ -182,8 +182,7 @@ fn process(container: &Container<'_>, process: &ObservedProcess, differences: &m
     let read_only = security.read_only_rootfs;
     differences.field("security.readOnlyRootfs", &read_only, &process.readonly_rootfs, Remedy::Restart);
     for mount in &spec.mounts {
-        let target = normalized(&mount.target);
-        if !process.mount_points.contains(&target) && !process.mount_points.contains(&mount.target) {
+        if !process.mount_points.contains(&mount.target) {
             differences.push(&format!("mounts.{}", mount.target), Some("mounted".to_owned()), None, Remedy::Restart);
         }
     }
@@ -194,11 +193,6 @@ fn process(container: &Container<'_>, process: &ObservedProcess, differences: &m
         let hostname = spec.hostname.as_deref().unwrap_or(container.name.as_str());
         differences.field("hostname", &hostname, &process.hostname.as_str(), Remedy::Restart);
     }
-}
-
-/// Brings a path to the form of mountinfo: one slash between parts, none at the end.
-fn normalized(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").fold(String::new(), |path, part| path + "/" + part)
 }
 
 /// Compares the hosts file line by line, without building the lines of every container.
