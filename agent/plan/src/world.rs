@@ -5,17 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::{ContainerSpec, Driver, Kind, Name, NetworkMode, implicit_image_name};
+use evenkeel_schema::{ContainerSpec, Digest, Driver, Kind, Name, NetworkMode, implicit_image_name};
 
 use crate::addressing::Addressing;
 use crate::container::{Container, foundations};
 use crate::decide::{Options, decide, decide_leaving};
 use crate::filter::{Filter, gone};
+use crate::hosts::Alike;
 use crate::image::Image;
 use crate::network::{Network, sight};
 use crate::order::sequence;
 use crate::volume::Volume;
-use crate::{Action, Desired, Hosts, Key, Observed, Sight, Why};
+use crate::{Action, Desired, Hosts, Key, Observed, ObservedImage, Sight, Why};
 
 /// The desired and the observed, what was derived from them, and what was decided.
 pub(crate) struct World<'a> {
@@ -23,6 +24,9 @@ pub(crate) struct World<'a> {
     pub observed: &'a Observed,
     pub addressing: Addressing,
     pub hosts: Hosts,
+    pub hosts_alike: Alike,
+    /// The images that were found, by the identity that containers know them by.
+    pub images: BTreeMap<&'a Digest, &'a ObservedImage>,
     pub filter: Filter,
     pub actions: BTreeMap<Key, Action>,
     options: &'a Options,
@@ -36,6 +40,8 @@ impl<'a> World<'a> {
             desired,
             observed,
             hosts: Hosts::derive(desired, &addressing.endpoints),
+            hosts_alike: Alike::default(),
+            images: observed.images.values().filter_map(Sight::found).map(|image| (&image.id, image)).collect(),
             filter: Filter::derive(desired, observed, &addressing.endpoints, options),
             addressing,
             actions: BTreeMap::new(),

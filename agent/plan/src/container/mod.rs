@@ -17,7 +17,7 @@ use evenkeel_schema::{ContainerSpec, Kind, MountSource, Name, NetworkMode, Objec
 
 use crate::decide::Resource;
 use crate::world::World;
-use crate::{Drift, Endpoint, Key, Observed, ObservedContainer, Remedy, RunState, Sight, Why};
+use crate::{Drift, Endpoint, Key, Observed, ObservedContainer, ObservedImage, Remedy, RunState, Sight, Why};
 
 /// One desired container.
 pub(crate) struct Container<'a> {
@@ -33,7 +33,7 @@ impl Container<'_> {
 
     /// Gives the words that the container runs: its own, or its image's.
     fn command(&self, observed: &ObservedContainer) -> Vec<String> {
-        command_of(observed, self.world.observed)
+        command(observed, self.world.images.get(&observed.image).copied())
     }
 
     fn endpoints(&self) -> &[Endpoint] {
@@ -43,7 +43,10 @@ impl Container<'_> {
 
 /// Gives the words that a container was started with: its own, or those of the image it was made from.
 pub fn command_of(container: &ObservedContainer, observed: &Observed) -> Vec<String> {
-    let image = observed.images.values().filter_map(Sight::found).find(|image| image.id == container.image);
+    command(container, observed.images.values().filter_map(Sight::found).find(|image| image.id == container.image))
+}
+
+fn command(container: &ObservedContainer, image: Option<&ObservedImage>) -> Vec<String> {
     let entrypoint = container.spec.command.clone().or_else(|| Some(image?.config.entrypoint.clone()));
     let arguments = match (&container.spec.args, &container.spec.command) {
         (Some(arguments), _) => Some(arguments.clone()),
