@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::{ContainerSpec, Digest, Driver, Kind, Name, NetworkMode, implicit_image_name};
+use evenkeel_schema::{ContainerSpec, Digest, Driver, Kind, Name, NetworkMode, Object, implicit_image_name};
 
 use crate::addressing::Addressing;
 use crate::container::{Container, foundations};
-use crate::decide::{Options, decide, decide_leaving};
+use crate::decide::{Options, decide, decide_leaving, is_ours};
 use crate::filter::{Filter, gone};
 use crate::hosts::Alike;
 use crate::image::Image;
@@ -156,20 +156,16 @@ impl<'a> World<'a> {
 
     /// Tells whether an object is there and ours to use.
     fn exists(&self, key: &Key) -> bool {
-        fn ours<T>(sight: Option<&Sight<T>>, adopt: Option<bool>) -> bool {
-            match sight {
-                Some(Sight::Found { owned, .. }) => *owned || adopt == Some(true),
-                Some(Sight::Absent | Sight::Unreadable(_)) | None => false,
-            }
+        fn ours<T, S>(sight: Option<&Sight<T>>, object: Option<&Object<S>>) -> bool {
+            let policy = object.map(|object| object.policy).unwrap_or_default();
+            matches!(sight, Some(Sight::Found { owned, .. }) if is_ours(*owned, &policy))
         }
         let (desired, observed, name) = (self.desired, self.observed, &key.name);
         match key.kind {
-            Kind::Image => ours(observed.images.get(name), desired.images.get(name).map(|o| o.policy.adopt)),
-            Kind::Volume => ours(observed.volumes.get(name), desired.volumes.get(name).map(|o| o.policy.adopt)),
-            Kind::Network => ours(observed.networks.get(name), desired.networks.get(name).map(|o| o.policy.adopt)),
-            Kind::Container => {
-                ours(observed.containers.get(name), desired.containers.get(name).map(|o| o.policy.adopt))
-            }
+            Kind::Image => ours(observed.images.get(name), desired.images.get(name)),
+            Kind::Volume => ours(observed.volumes.get(name), desired.volumes.get(name)),
+            Kind::Network => ours(observed.networks.get(name), desired.networks.get(name)),
+            Kind::Container => ours(observed.containers.get(name), desired.containers.get(name)),
         }
     }
 

@@ -31,24 +31,16 @@ impl Pass {
                         return Err(NotDone::Blocked(Key::new(Kind::Container, other.clone())));
                     }
                     Ok(false) => {
-                        let (word, limit) = (word(*condition), limit.as_secs());
+                        let (word, limit) = (condition.as_str(), limit.as_secs());
                         return Err(format!("container {other} was not {word} after {limit} s").into());
                     }
                     Err(why) => {
-                        return Err(format!("container {other} will not be {}: {why}", word(*condition)).into());
+                        return Err(format!("container {other} will not be {}: {why}", condition.as_str()).into());
                     }
                 }
             }
         }
         Ok(())
-    }
-}
-
-fn word(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Started => "started",
-        Condition::Healthy => "healthy",
-        Condition::Completed => "completed",
     }
 }
 

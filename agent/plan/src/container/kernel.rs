@@ -170,8 +170,8 @@ fn process(container: &Container<'_>, process: &ObservedProcess, differences: &m
         differences.field(field, &true, &process.no_new_privileges, Remedy::Restart);
     }
     if security.seccomp == SeccompPolicy::Default && !process.seccomp_filter {
-        let found = Some("unconfined".to_owned());
-        differences.push("security.seccomp", Some("default".to_owned()), found, Remedy::Restart);
+        let (new, found) = (SeccompPolicy::Default.as_str(), SeccompPolicy::Unconfined.as_str());
+        differences.push("security.seccomp", Some(new.to_owned()), Some(found.to_owned()), Remedy::Restart);
     }
     let allowed = capability_mask(effective_capabilities(security));
     for extra in capability_names(process.capability_bounding_set & !allowed) {

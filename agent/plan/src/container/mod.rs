@@ -1,7 +1,7 @@
 //! Containers: what differs between a manifest and the container that was made from it.
 //!
 //! `spec.rs` compares the manifest with the one the container was made from, `kernel.rs` with what the kernel says of
-//! it now; this file puts both together and says what its life so far means.
+//! it now, `run.rs` says what its life so far means; this file puts them together.
 
 mod background;
 mod kernel;
