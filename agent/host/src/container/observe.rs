@@ -213,3 +213,6 @@ fn health_state(health: Health) -> HealthState {
         Health::Unhealthy => HealthState::Unhealthy,
     }
 }
+
+#[cfg(test)]
+mod tests;
