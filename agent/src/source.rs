@@ -1,7 +1,8 @@
 //! What is desired, from a source of manifests and what was applied last: nothing goes only because it cannot be read.
 //!
-//! A file that does not parse is not a deleted file. The objects that were applied from it are held as they were
-//! applied last, and so is everything where the source as a whole was lost: unreadable in part, or suddenly empty.
+//! A file that does not parse is not a deleted file. The objects that were applied from it, or that may have been moved
+//! into it, are held as they were applied last, and so is everything where the source as a whole was lost: unreadable in
+//! part, or suddenly empty.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,7 +81,7 @@ fn complete(
     allow_empty: bool,
     wait_for_rest: bool,
 ) -> Result<Intent, LedgerError> {
-    let Loaded { mut desired, problems, broken_files, empty_files, complete, locked } = loaded;
+    let Loaded { mut desired, problems, broken_files, empty_files, unknown, complete, locked } = loaded;
     let (mut distrust, mut in_motion) = (None, locked.is_some());
     let is_missing = |(key, entry): (&Key, &Entry)| {
         let wanted = matches!(entry.state, EntryState::Applying | EntryState::Applied);
@@ -127,6 +128,8 @@ fn complete(
             distrust.clone()
         } else if held {
             String::new()
+        } else if let Some(unknown) = unknown.iter().find(|unknown| unknown.may_be(key.name.as_str())) {
+            format!("no manifest states it, but it may stand in {}, which cannot be understood", unknown.file)
         } else {
             continue;
         };

@@ -39,11 +39,20 @@ pub(crate) struct Documents {
     pub(crate) unknown: Vec<Unknown>,
 }
 
-/// A document of which not even the kind is known; perhaps it is one that others refer to.
-#[derive(Debug)]
-pub(crate) struct Unknown {
-    pub(crate) file: String,
-    pub(crate) name: Option<Name>,
+/// A document of which not even the kind is known; perhaps it is one that others refer to, or that was applied before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The file that it stands in, as people write it.
+    pub file: String,
+    /// `None` where the name is not known either.
+    pub name: Option<Name>,
+}
+
+impl Unknown {
+    /// Tells whether it may be the object of this name, of whichever kind.
+    pub fn may_be(&self, name: &str) -> bool {
+        self.name.as_ref().is_none_or(|known| known.as_str() == name)
+    }
 }
 
 /// A document of which no more than kind and name is known.

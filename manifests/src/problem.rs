@@ -190,10 +190,12 @@ impl<'a> Findings<'a> {
     pub(crate) fn spoil(&mut self, documents: &[(DocumentId, usize)], finding: Finding) {
         if finding.severity == Severity::Error {
             self.broken.insert(finding.at.file);
+            let mut reason = None;
             for (document, file) in documents {
                 self.broken.insert(*file);
                 if !self.spoiled.contains_key(document) {
-                    let reason = self.in_words(&finding);
+                    // Once for all: a circle has as many documents as there are.
+                    let reason = reason.get_or_insert_with(|| self.in_words(&finding)).clone();
                     self.spoiled.insert(*document, reason);
                 }
             }
@@ -261,7 +263,8 @@ impl<'a> Findings<'a> {
             also,
             help: finding.help.clone(),
         };
-        secret::conceal(&mut problem, self.files);
+        let spots = std::iter::once(&finding.at).chain(finding.also.iter().map(|(spot, _)| spot));
+        secret::conceal(&mut problem, spots.map(|spot| self.files.get(spot.file)));
         problem
     }
 

@@ -1,7 +1,7 @@
 //! Keeps values of environments out of problems: a message may end in the log of whoever checks manifests.
 //!
-//! By the text alone, since a file that is no YAML has nothing else: below a line that begins with `env:`, or behind `env:`
-//! in one line, whatever follows a colon is a value. A key that may have been meant so counts as one.
+//! By the text alone, since a file that is no YAML has nothing else: below a line with the key `env:`, or behind `env:` in
+//! one line, whatever follows a colon is a value. A key that may have been meant so counts as one.
 
 use std::ops::Range;
 
@@ -12,10 +12,12 @@ use crate::text::SourceFile;
 const HIDDEN: char = '*';
 
 /// Hides the values of environments in the lines that a problem shows, and in its words.
-pub(crate) fn conceal(problem: &mut Problem, files: &[SourceFile]) {
+///
+/// `files` are those of its place and of the further ones, in their order.
+pub(crate) fn conceal<'a>(problem: &mut Problem, files: impl IntoIterator<Item = Option<&'a SourceFile>>) {
     let mut told = Vec::new();
-    for place in std::iter::once(&mut problem.place).chain(&mut problem.also) {
-        told.extend(conceal_place(place, files));
+    for (place, file) in std::iter::once(&mut problem.place).chain(&mut problem.also).zip(files) {
+        told.extend(file.and_then(|file| conceal_place(place, file)));
     }
     for value in told {
         // The mark may cover less than the words quote, as the one behind a tag.
@@ -35,15 +37,16 @@ fn without_quotes(text: &str) -> String {
 }
 
 /// Hides the values of one line; gives what is marked in it, where that is a value.
-fn conceal_place(place: &mut Place, files: &[SourceFile]) -> Option<String> {
+fn conceal_place(place: &mut Place, file: &SourceFile) -> Option<String> {
     let position = place.position.as_mut()?;
-    let file = files.iter().find(|file| file.shown == place.file)?;
-    let lines: Vec<&str> = file.text.lines().collect();
-    let hidden = values(&lines, position.line.checked_sub(1)?);
-    let offset = |column: usize| position.text.char_indices().nth(column - 1).map_or(position.text.len(), |(at, _)| at);
+    let index = position.line.checked_sub(1)?;
+    // The file's own: a position is without its line where that is too long to be shown, and its words may quote it still.
+    let line = file.line(index)?;
+    let hidden = values(file, index);
+    let offset = |column: usize| line.char_indices().nth(column - 1).map_or(line.len(), |(at, _)| at);
     let marked = offset(position.column.max(1))..offset(position.end_column.max(1));
     let is_value = hidden.iter().any(|range| range.start < marked.end && marked.start < range.end);
-    let value = is_value.then(|| position.text.get(marked).unwrap_or_default().to_owned());
+    let value = is_value.then(|| line.get(marked).unwrap_or_default().to_owned());
     let shown = position.text.char_indices().map(|(at, letter)| {
         let covered = hidden.iter().any(|range| range.contains(&at));
         if covered && !letter.is_whitespace() { HIDDEN } else { letter }
@@ -53,10 +56,10 @@ fn conceal_place(place: &mut Place, files: &[SourceFile]) -> Option<String> {
 }
 
 /// Finds the values of environments, and passwords in addresses, in a line, as ranges of bytes.
-fn values(lines: &[&str], index: usize) -> Vec<Range<usize>> {
-    let Some(line) = lines.get(index) else { return Vec::new() };
+fn values(file: &SourceFile, index: usize) -> Vec<Range<usize>> {
+    let Some(line) = file.line(index) else { return Vec::new() };
     let mut found = passwords(line);
-    found.extend(environment(lines, index, line));
+    found.extend(environment(file, index, line));
     found
 }
 
@@ -74,9 +77,9 @@ fn passwords(line: &str) -> Vec<Range<usize>> {
     ats.filter_map(password).collect()
 }
 
-fn environment(lines: &[&str], index: usize, line: &str) -> Vec<Range<usize>> {
-    let content = line.len() - line.trim_start().len();
-    if is_below_env(lines, index) {
+fn environment(file: &SourceFile, index: usize, line: &str) -> Vec<Range<usize>> {
+    let content = indent(line);
+    if is_below_env(file, index, content) {
         let key = line[content..].split_once(": ").or_else(|| line[content..].split_once(":\t"));
         let value = match key {
             Some((key, _)) => Some(content + key.len() + 1..line.len()),
@@ -127,19 +130,21 @@ fn flow_values(line: &str, from: usize) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Tells whether a line stands in the mapping of an `env`.
-fn is_below_env(lines: &[&str], index: usize) -> bool {
-    let indent = |line: &str| line.len() - line.trim_start().len();
-    let mut depth = indent(lines[index]);
-    for line in
-        lines[..index].iter().rev().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-    {
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// Tells whether a line of this depth stands in the mapping of an `env`.
+fn is_below_env(file: &SourceFile, index: usize, mut depth: usize) -> bool {
+    let lines = (0..index).rev().filter_map(|index| file.line(index));
+    for line in lines.filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
         if line.starts_with("---") || depth == 0 {
             return false;
         }
         if indent(line) < depth {
             depth = indent(line);
-            if keys(line).next().is_some_and(|(key, _)| is_env(key)) {
+            // Not its first key alone: `spec: {image: x, env: {` may have the values on the lines that follow.
+            if env_in(line).is_some() {
                 return true;
             }
         }

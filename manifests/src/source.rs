@@ -127,7 +127,7 @@ impl Walk<'_> {
                 let place = Place { file: shown, position: Some(file.position(span)), label: None };
                 let help = "save the file as UTF-8".to_owned();
                 let mut problem = Problem::at(place, "this is not UTF-8 text".to_owned(), Some(help));
-                secret::conceal(&mut problem, std::slice::from_ref(&file));
+                secret::conceal(&mut problem, [Some(&file)]);
                 self.sources.problems.push(problem);
                 self.sources.broken.insert(relative.to_owned());
             }

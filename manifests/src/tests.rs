@@ -148,6 +148,40 @@ fn columns_count_characters_and_the_mark_stands_below_them() {
 }
 
 #[test]
+fn no_value_of_an_environment_is_told_however_long_its_line() {
+    let padding = "x".repeat(1000);
+    let text = format!(
+        "{{\"apiVersion\":\"evenkeel/v1\",\"kind\":\"Container\",\"metadata\":{{\"name\":\"a\",\"labels\":{{\"l\":\"{padding}\"}}}},\
+         \"spec\":{{\"image\":\"x:1\",\"env\":{{\"PIN\":4711,\"A\":\"b\"}}}}}}"
+    );
+    let loaded = load_bytes(text.as_bytes());
+    assert_eq!(loaded.problems.len(), 1);
+    assert!(!format!("{loaded:?}").contains("4711"), "{loaded:?}");
+    assert!(!render(&loaded.problems, false).contains("4711"));
+}
+
+#[test]
+fn what_may_be_an_object_of_before_is_known_as_such() {
+    let unknown = |text: &str| -> Vec<Option<String>> {
+        let unknown = load_bytes(text.as_bytes()).unknown;
+        unknown.into_iter().map(|unknown| unknown.name.map(String::from)).collect()
+    };
+    let nameless = vec![None];
+    assert_eq!(unknown(&volume("a")), []);
+    assert_eq!(unknown(&(volume("a") + "spec: {mode: 9}\n")), [], "kind and name are known");
+    assert_eq!(unknown(&volume("a").replace("Volume", "Volum")), [Some("a".to_owned())]);
+    assert_eq!(unknown(&volume("a").replace("metadata", "\tmetadata")), nameless);
+    assert_eq!(unknown(&(volume("a") + "# \u{1}")), nameless, "nothing of the file is read");
+    assert_eq!(unknown(&(volume("a") + "---\n}\n")), nameless);
+    assert_eq!(unknown(&(volume("a") + &volume("b"))), nameless, "a forgotten ---");
+    assert_eq!(unknown(&(volume("a") + "spec: {owner: \"1:1\", owner: \"2:2\"}\n")), []);
+    let broken = (0..30).map(|n| format!("---\n{}spec: [\n", volume(&format!("v{n}")))).collect::<String>();
+    assert_eq!(unknown(&broken), nameless, "those after the twentieth");
+    let many = format!("{}---\n[{}]\n---\n{}", volume("a"), "1,".repeat(600_000), volume("b"));
+    assert!(unknown(&many).contains(&None));
+}
+
+#[test]
 fn what_is_not_text_is_one_problem_of_its_file() {
     let mut bytes = volume("a").into_bytes();
     bytes.extend(b"# caf\xe9\n");

@@ -53,8 +53,7 @@ impl SourceFile {
         let start = self.floor(span.start);
         let line = self.line_starts.partition_point(|line_start| *line_start <= start).saturating_sub(1);
         let line_start = self.line_starts.get(line).copied().unwrap_or_default();
-        let line_end = self.line_starts.get(line + 1).copied().unwrap_or(self.text.len());
-        let text = self.text.get(line_start..line_end).unwrap_or_default().trim_end_matches(['\n', '\r']);
+        let text = self.line(line).unwrap_or_default();
         let start_in_line = (start - line_start).min(text.len());
         let end_in_line = (self.floor(span.end).max(start) - line_start).min(text.len());
         let marked = text.get(start_in_line..end_in_line).unwrap_or_default().trim_end();
@@ -62,6 +61,13 @@ impl SourceFile {
         let end_column = column + marked.chars().count().max(1);
         let shown = if text.len() > LONGEST_SHOWN_LINE { String::new() } else { text.to_owned() };
         Position { line: line + 1, column, end_column, text: shown }
+    }
+
+    /// Gives a line by its index, without its end.
+    pub(crate) fn line(&self, index: usize) -> Option<&str> {
+        let start = self.line_starts.get(index).copied()?;
+        let end = self.line_starts.get(index + 1).copied().unwrap_or(self.text.len());
+        Some(self.text.get(start..end)?.trim_end_matches(['\n', '\r']))
     }
 
     /// Moves an offset back to the beginning of its character.

@@ -32,8 +32,17 @@ pub(crate) struct Tree {
     pub(crate) whole: bool,
 }
 
-/// Reads all documents of a file. Those without any content are left out.
-pub(crate) fn parse(file: usize, source: &SourceFile, findings: &mut Findings<'_>) -> Vec<Tree> {
+/// The documents of a file, as far as it could be read.
+#[derive(Debug, Default)]
+pub(crate) struct Trees {
+    /// Those without any content are left out.
+    pub(crate) trees: Vec<Tree>,
+    /// Whether something stands in the file that is in none of the trees: perhaps a whole object.
+    pub(crate) lacking: bool,
+}
+
+/// Reads all documents of a file.
+pub(crate) fn parse(file: usize, source: &SourceFile, findings: &mut Findings<'_>) -> Trees {
     let mut builder = Builder {
         file,
         next_id: 0,
@@ -41,11 +50,12 @@ pub(crate) fn parse(file: usize, source: &SourceFile, findings: &mut Findings<'_
         anchors: HashMap::new(),
         root: None,
         broken: None,
+        lacking: false,
         room: MOST_REPEATED,
     };
     if let Some(finding) = forbidden_character(file, &source.text) {
         findings.add(finding);
-        return Vec::new();
+        return Trees { trees: Vec::new(), lacking: true };
     }
     let mut options = Options::default();
     options.set_emit_comments(false);
@@ -65,20 +75,25 @@ pub(crate) fn parse(file: usize, source: &SourceFile, findings: &mut Findings<'_
                     let message = format!("the file has more than {MOST_VALUES} values from here on: part it");
                     builder.fail(Finding::new(Spot { file, span }, message), findings);
                     trees.extend(builder.finish(false));
+                    builder.lacking = true;
                     break;
                 }
             }
             Err(error) => {
                 builder.fail(syntax(file, &source.text, &error), findings);
-                trees.extend(builder.finish(false));
+                let tree = builder.finish(false);
+                builder.lacking |= tree.is_none();
+                trees.extend(tree);
                 errors += 1;
-                if errors == MOST_ERRORS || !matches!(parser.proceed_next_document(), Ok(true)) {
+                let next = if errors < MOST_ERRORS { parser.proceed_next_document().ok() } else { None };
+                builder.lacking |= next.is_none();
+                if next != Some(true) {
                     break;
                 }
             }
         }
     }
-    trees
+    Trees { trees, lacking: builder.lacking }
 }
 
 /// Finds a character that no text file has. The parser would take a NUL for the end of the file.
@@ -152,6 +167,8 @@ struct Builder {
     anchors: HashMap<usize, Node>,
     root: Option<Node>,
     broken: Option<String>,
+    /// Whether something was dropped that may have been an object of its own.
+    lacking: bool,
     /// How many more values may come from aliases.
     room: usize,
 }
@@ -266,6 +283,7 @@ impl Builder {
             self.keep(anchor, &node, findings);
         }
         let file = self.file;
+        let outermost = self.stack.len() == 1;
         let Some(open) = self.stack.last_mut() else {
             self.root.get_or_insert(node);
             return;
@@ -277,6 +295,8 @@ impl Builder {
         let finding = match key.take() {
             None => {
                 let (next, finding) = self::key(file, node, keys);
+                // Where `kind` and `metadata` stand twice, a `---` was forgotten before another object.
+                self.lacking |= outermost && matches!(next, Key::Dropped);
                 *key = Some(next);
                 finding
             }

@@ -173,7 +173,7 @@ impl<'de> Deserialize<'de> for ShimRoutes {
     }
 }
 
-/// The name of a link, 1 to 15 bytes without `/` or white space (netdevice(7)).
+/// The name of a link, 1 to 15 bytes without `/`, `:`, `%` or white space (netdevice(7)).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("minLength" = 1, "maxLength" = 15))]
@@ -190,14 +190,17 @@ impl TryFrom<String> for InterfaceName {
     type Error = QuantityError;
 
     fn try_from(text: String) -> Result<Self, QuantityError> {
+        // `%`: the kernel would put a number in place of `%d`.
         let fine = (1..=15).contains(&text.len())
-            && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ':'))
+            && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%'))
             && text != "."
             && text != "..";
         if fine {
             return Ok(InterfaceName(text));
         }
-        Err(QuantityError(format!("`{text}` is not an interface name: 1 to 15 visible characters without '/' and ':'")))
+        Err(QuantityError(format!(
+            "`{text}` is not an interface name: 1 to 15 visible characters without '/', ':' and '%'"
+        )))
     }
 }
 

@@ -198,9 +198,12 @@ impl fmt::Display for Owner {
     }
 }
 
-/// A signal by its number, written `SIGTERM`, `TERM` or `15`.
+/// A signal by its number, written `SIGTERM`, `TERM`, `SIGRTMIN+3` or `15`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signal(pub i32);
+
+/// The first real-time signal that the C library leaves to programs, and the last one (signal(7)).
+const REAL_TIME: (i32, i32) = (34, 64);
 
 const SIGNALS: [(&str, i32); 31] = [
     ("HUP", 1),
@@ -242,15 +245,32 @@ impl FromStr for Signal {
     fn from_str(text: &str) -> Result<Self, QuantityError> {
         let upper = text.to_ascii_uppercase();
         let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-        let real_time = bare.strip_prefix("RTMIN+").and_then(|n| n.parse::<i32>().ok()).map(|n| 34 + n);
         let number = SIGNALS.iter().find(|(name, _)| *name == bare).map(|(_, number)| *number);
-        match number.or(real_time).or_else(|| bare.parse().ok()) {
+        match number.or_else(|| real_time(bare)).or_else(|| bare.parse().ok()) {
             Some(number) if (1..=64).contains(&number) => Ok(Signal(number)),
             _ => {
                 Err(QuantityError(format!("`{text}` is not a signal: write SIGTERM, SIGQUIT, SIGRTMIN+3 or a number")))
             }
         }
     }
+}
+
+/// Reads `RTMIN`, `RTMIN+3`, `RTMAX` or `RTMAX-3`.
+fn real_time(name: &str) -> Option<i32> {
+    let (least, most) = REAL_TIME;
+    // Without a sign of its own, which `parse` would take.
+    let distance = |text: &str| {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u8>().ok().filter(|_| digits).map(i32::from)
+    };
+    let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(""), _) => least,
+        (_, Some("")) => most,
+        (Some(rest), _) => least + distance(rest.strip_prefix('+')?)?,
+        (_, Some(rest)) => most - distance(rest.strip_prefix('-')?)?,
+        (None, None) => return None,
+    };
+    (least..=most).contains(&number).then_some(number)
 }
 
 impl fmt::Display for Signal {
@@ -333,4 +353,7 @@ quantity!(MilliCpus, true, "a number of processors, as 1.5 or 500m", ["string", 
 quantity!(TimeSpan, false, "a length of time, as 500ms, 5s or 1m30s", ["string"], r"^([0-9]+(ms|s|m|h|d))+$");
 quantity!(Mode, false, "a mode in quotes, as \"0750\"", ["string"], r"^[0-7]{3,5}$");
 quantity!(Owner, false, "an owner in quotes, as \"999:999\"", ["string"], r"^[0-9]+:[0-9]+$");
-quantity!(Signal, true, "a signal, as SIGTERM or 15", ["string", "integer"], r"^[A-Za-z0-9+]+$");
+quantity!(Signal, true, "a signal, as SIGTERM or 15", ["string", "integer"], r"^[A-Za-z0-9+-]+$");
+
+#[cfg(test)]
+mod tests;

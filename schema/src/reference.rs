@@ -10,8 +10,7 @@ pub fn full_reference(reference: &str) -> String {
     let is_registry = |part: &str| part.contains('.') || part.contains(':') || part == "localhost";
     let (registry, path) = match reference.split_once('/') {
         Some((first, rest)) if is_registry(first) => (first, rest.to_owned()),
-        Some(_) => ("docker.io", reference.to_owned()),
-        None => ("docker.io", reference.to_owned()),
+        _ => ("docker.io", reference.to_owned()),
     };
     let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
     // Docker Hub keeps its own images below `library`.
@@ -34,13 +33,17 @@ pub fn implicit_image_name(reference: &str) -> Name {
         .skip_while(|c| !c.is_ascii_alphanumeric())
         .take(40)
         .collect();
-    // FNV-1a; stable across releases, since the store knows the image by this name.
-    let hash = full
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    // Stable across releases, since the store knows the image by this name.
+    let hash = fnv1a(full.bytes());
     let name = format!("{readable}{}{:08x}", if readable.is_empty() { "" } else { "-" }, hash as u32);
     // Made of the allowed characters only, and a hash is never too long.
     Name::try_from(name).unwrap_or_else(|_| Name::from_hash(hash))
+}
+
+/// Hashes bytes by FNV-1a with 64 bits, which names that outlast a release are derived with.
+pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    let mix = |state: u64, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 #[cfg(test)]

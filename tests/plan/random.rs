@@ -238,7 +238,7 @@ fn containers(observed: &mut Observed, what: u8, which: u8) {
     };
     found(&mut observed.containers, which, |container| match what {
         2 => {
-            container.state = RunState::Exited { exit, restarts: 0 };
+            container.state = RunState::Exited { exit, restarts: 0, gave_up: false };
             container.process = None;
         }
         3 if which.is_multiple_of(2) => {

@@ -1,7 +1,8 @@
 //! The decision table, written once for every kind.
 //!
 //! A kind says by [`Resource`] what differs and what it needs; [`decide`] says what follows from that. No kind has a
-//! rule of its own about ownership, holds, policies or data loss.
+//! rule of its own about holds, policies or data loss; about ownership only networks do, of which one may have to wait for
+//! a link's name that another one or somebody else still holds.
 
 use std::collections::BTreeSet;
 
@@ -75,11 +76,8 @@ pub(crate) fn decide<R: Resource>(
         Sight::Absent => (None, true),
         Sight::Found { observed, owned } => (Some(observed), *owned),
     };
-    if !owned && !policy.adopt {
-        let place = resource.place();
-        let message =
-            format!("{place} is there already and evenkeel did not make it; `policy.adopt: true` takes it over");
-        return Action::Hold(Why::NotOurs { message });
+    if !is_ours(owned, &policy) {
+        return Action::Hold(not_ours(&resource.place()));
     }
     if let Some(why) = resource.obstacle(observed) {
         return Action::Hold(why);
@@ -119,6 +117,17 @@ pub(crate) fn decide<R: Resource>(
         Remedy::Live | Remedy::Restart => Action::Update(drifts),
         Remedy::Replace | Remedy::DataLoss => Action::Replace(drifts),
     }
+}
+
+/// Tells whether what is there may be changed: evenkeel made it, or is told to take it over.
+pub(crate) fn is_ours(owned: bool, policy: &Policy) -> bool {
+    owned || policy.adopt
+}
+
+/// Says that something else is in the way.
+pub(crate) fn not_ours(place: &str) -> Why {
+    let message = format!("{place} is there already and evenkeel did not make it; `policy.adopt: true` takes it over");
+    Why::NotOurs { message }
 }
 
 /// Decides about one object of the ledger that no manifest states any more.

@@ -15,7 +15,7 @@ pub struct Firewall {
     pub ports: BTreeSet<PublishedPort>,
 }
 
-/// What the table does for one bridge network.
+/// What the table does for one bridge network, or for some of its subnets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FirewallNetwork {
@@ -33,6 +33,7 @@ pub struct FirewallNetwork {
 #[serde(rename_all = "camelCase")]
 pub struct PublishedPort {
     pub container: Name,
+    /// Without a host address where it is published on every one of the target's family.
     pub port: PortMapping,
     /// The container's address of the same family.
     pub target: IpAddr,

@@ -3,6 +3,7 @@
 //! The names of a network are kept once and shared by all its containers, since a thousand containers of one
 //! network would otherwise hold a million lines. Loopback lines are the runtime's own and stand in none of this.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,6 +33,20 @@ struct HostsFile {
     networks: Vec<Name>,
     /// Its hostname at its own addresses, and `dns.hosts`.
     own: HostNames,
+}
+
+/// Which lines were compared with which already: all containers of a network share theirs, and so do the hosts files that are
+/// the same, so that a thousand lines are not compared a thousand times.
+///
+/// Known by where they are, so it may not outlive what is compared.
+#[derive(Debug, Default)]
+pub(crate) struct Alike(RefCell<BTreeMap<(*const HostNames, *const HostNames), bool>>);
+
+impl Alike {
+    fn are(&self, one: &Arc<HostNames>, other: &Arc<HostNames>) -> bool {
+        let pair = (Arc::as_ptr(one), Arc::as_ptr(other));
+        *self.0.borrow_mut().entry(pair).or_insert_with(|| one == other)
+    }
 }
 
 impl Hosts {
@@ -94,11 +109,11 @@ impl Hosts {
     ///
     /// Most containers are on one network and have no lines of their own, so that theirs are the network's. `false`
     /// says nothing: compare the [`pairs`](Hosts::pairs).
-    pub(crate) fn are_plainly(&self, container: &Name, lines: &HostNames) -> bool {
+    pub(crate) fn are_plainly(&self, container: &Name, lines: &Arc<HostNames>, alike: &Alike) -> bool {
         let Some(HostsFile { networks, own }) = self.containers.get(container) else { return lines.is_empty() };
         match networks.as_slice() {
-            [] => own == lines,
-            [network] if own.is_empty() => self.networks.get(network).is_some_and(|all| **all == *lines),
+            [] => *own == **lines,
+            [network] if own.is_empty() => self.networks.get(network).is_some_and(|all| alike.are(all, lines)),
             _ => false,
         }
     }

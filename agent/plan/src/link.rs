@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use evenkeel_schema::{Driver, Name, NetworkSpec, ShimAddress, ShimRoutes, Subnet};
+use evenkeel_schema::{Driver, Name, NetworkSpec, ShimAddress, ShimRoutes, Subnet, fnv1a};
 use ipnet::IpNet;
 
 use crate::MacAddress;
@@ -103,10 +103,7 @@ pub fn shim_routes(spec: &NetworkSpec) -> BTreeSet<IpNet> {
 
 /// FNV-1a over the parts, each ended by a zero, then mixed: stable across releases, since names on the host depend on it.
 fn hash(parts: &[&str]) -> u64 {
-    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {
-        state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
+    let mut state = fnv1a(parts.iter().flat_map(|part| part.bytes().chain([0])));
     state ^= state >> 33;
     state = state.wrapping_mul(0xff51_afd7_ed55_8ccd);
     state ^ (state >> 33)

@@ -1,13 +1,13 @@
 //! Networks: what differs between a manifest and the links, addresses and routes of the host.
 //!
-//! The part of a network that lies in the firewall table is compared in `filter.rs` and handed in.
+//! The part of a network that lies in the firewall table is compared in `filter` and handed in.
 
 use std::collections::BTreeSet;
 
 use evenkeel_schema::{Driver, Kind, Name, NetworkSpec, Object, Policy};
 use ipnet::IpNet;
 
-use crate::decide::Resource;
+use crate::decide::{Resource, is_ours, not_ours};
 use crate::{
     BRIDGE_SETTINGS, Differences, Drift, Key, LinkKind, Observed, ObservedLink, ObservedNetwork, Remedy, Sight, Why,
     bridge_addresses, bridge_link, network_mac, shim_address, shim_link, shim_routes,
@@ -210,12 +210,9 @@ impl Resource for Network<'_> {
         let foreign =
             |name: &String| self.observed.foreign_links.contains(name) && !is_anothers(self.observed, self.name, name);
         if let Some(name) = name.filter(foreign)
-            && !self.policy().adopt
+            && !is_ours(false, &self.policy())
         {
-            let message = format!(
-                "link {name} is there already and evenkeel did not make it; `policy.adopt: true` takes it over"
-            );
-            return Some(Why::NotOurs { message });
+            return Some(not_ours(&format!("link {name}")));
         }
         let Some(observed) = observed else {
             return self.route_overlap().map(|message| Why::Conflict { message });
@@ -251,7 +248,7 @@ impl Resource for Network<'_> {
 /// Tells whether a network is going to be there: one that is in the way of something else is left out of the firewall.
 pub(crate) fn will_exist(name: &Name, object: &Object<NetworkSpec>, observed: &Observed) -> bool {
     match sight(observed, name) {
-        Sight::Found { owned, .. } => *owned || object.policy.adopt,
+        Sight::Found { owned, .. } => is_ours(*owned, &object.policy),
         Sight::Unreadable(_) => true,
         Sight::Absent => {
             let network = Network { name, object, observed, filter: &[], filter_unreadable: None };

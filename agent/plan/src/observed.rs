@@ -256,10 +256,22 @@ pub enum RunState {
     Backoff { exit: Exit, restarts: u32, next_start_at: String },
     /// Ended, and nothing starts it again by itself.
     #[serde(rename_all = "camelCase")]
-    Exited { exit: Exit, restarts: u32 },
+    Exited {
+        exit: Exit,
+        restarts: u32,
+        /// Its shim has used up the restarts that it is allowed.
+        #[serde(default)]
+        gave_up: bool,
+    },
     /// The runtime could not start it; where a time is given, its shim tries again then.
     #[serde(rename_all = "camelCase")]
-    Failed { message: String, next_start_at: Option<String> },
+    Failed {
+        message: String,
+        next_start_at: Option<String>,
+        /// Its shim has used up the restarts that it is allowed.
+        #[serde(default)]
+        gave_up: bool,
+    },
 }
 
 /// What the health probe says.

@@ -15,7 +15,8 @@ use crate::{Action, Key, Sight, Step, bridge_link, container, shim_link};
 
 /// Sorts keys so that each comes after all that its entry in `after` names, and otherwise by rank and key.
 ///
-/// A ring cannot be served: the first of it by rank gives way, and loses those of its entries that come later.
+/// A ring cannot be served: the first of it by rank gives way, and loses those of its entries that come later. What only
+/// waits for a ring loses nothing.
 pub(crate) fn sequence(ranked: Vec<(u8, Key)>, after: &mut BTreeMap<Key, BTreeSet<Key>>) -> Vec<Key> {
     let ranks: BTreeMap<Key, u8> = ranked.into_iter().map(|(rank, key)| (key, rank)).collect();
     let mut waiting: BTreeMap<&Key, usize> = BTreeMap::new();
@@ -39,14 +40,18 @@ pub(crate) fn sequence(ranked: Vec<(u8, Key)>, after: &mut BTreeMap<Key, BTreeSe
     while done.len() < ranks.len() {
         let next = match ready.pop_first() {
             Some((_, key)) => key,
-            None => match ranks.iter().filter(|(key, _)| !done.contains(*key)).min_by_key(|(key, rank)| (**rank, *key))
-            {
-                Some((key, _)) => {
-                    in_rings.push(key.clone());
-                    key.clone()
-                }
-                None => break,
-            },
+            None => {
+                let waits_for = |key: &Key| {
+                    let mut before = after.get(key).into_iter().flatten();
+                    before.find(|before| *before != key && ranks.contains_key(*before) && !done.contains(*before))
+                };
+                let left = ranks.iter().filter(|(key, _)| !done.contains(*key));
+                let Some((start, _)) = left.min_by_key(|(key, rank)| (**rank, *key)) else { break };
+                let ring = ring(start, waits_for);
+                let Some((_, first)) = ring.into_iter().map(ranked).min() else { break };
+                in_rings.push(first.clone());
+                first
+            }
         };
         if !done.insert(next.clone()) {
             continue;
@@ -69,6 +74,19 @@ pub(crate) fn sequence(ranked: Vec<(u8, Key)>, after: &mut BTreeMap<Key, BTreeSe
         }
     }
     order
+}
+
+/// Follows from one key what it waits for, until one comes a second time, and gives the ring that it closes.
+fn ring<'a>(start: &'a Key, waits_for: impl Fn(&Key) -> Option<&'a Key>) -> Vec<&'a Key> {
+    let mut way = vec![start];
+    let mut seen = BTreeSet::from([start]);
+    while let Some(next) = way.last().and_then(|last| waits_for(last)) {
+        if !seen.insert(next) {
+            return way.into_iter().skip_while(|key| *key != next).collect();
+        }
+        way.push(next);
+    }
+    way
 }
 
 /// Turns the decisions into steps in an order that may be followed one by one.
@@ -198,3 +216,6 @@ fn conditions(world: &World<'_>, key: &Key, action: &Action) -> BTreeMap<Name, C
     let dependencies = object.into_iter().flat_map(|object| &object.spec.depends_on);
     dependencies.map(|dependency| (dependency.container.clone(), dependency.condition)).collect()
 }
+
+#[cfg(test)]
+mod tests;

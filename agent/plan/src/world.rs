@@ -5,17 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::{ContainerSpec, Driver, Kind, Name, NetworkMode, implicit_image_name};
+use evenkeel_schema::{ContainerSpec, Digest, Driver, Kind, Name, NetworkMode, Object, implicit_image_name};
 
 use crate::addressing::Addressing;
 use crate::container::{Container, foundations};
-use crate::decide::{Options, decide, decide_leaving};
+use crate::decide::{Options, decide, decide_leaving, is_ours};
 use crate::filter::{Filter, gone};
+use crate::hosts::Alike;
 use crate::image::Image;
 use crate::network::{Network, sight};
 use crate::order::sequence;
 use crate::volume::Volume;
-use crate::{Action, Desired, Hosts, Key, Observed, Sight, Why};
+use crate::{Action, Desired, Hosts, Key, Observed, ObservedImage, Sight, Why};
 
 /// The desired and the observed, what was derived from them, and what was decided.
 pub(crate) struct World<'a> {
@@ -23,6 +24,9 @@ pub(crate) struct World<'a> {
     pub observed: &'a Observed,
     pub addressing: Addressing,
     pub hosts: Hosts,
+    pub hosts_alike: Alike,
+    /// The images that were found, by the identity that containers know them by.
+    pub images: BTreeMap<&'a Digest, &'a ObservedImage>,
     pub filter: Filter,
     pub actions: BTreeMap<Key, Action>,
     options: &'a Options,
@@ -36,6 +40,8 @@ impl<'a> World<'a> {
             desired,
             observed,
             hosts: Hosts::derive(desired, &addressing.endpoints),
+            hosts_alike: Alike::default(),
+            images: observed.images.values().filter_map(Sight::found).map(|image| (&image.id, image)).collect(),
             filter: Filter::derive(desired, observed, &addressing.endpoints, options),
             addressing,
             actions: BTreeMap::new(),
@@ -150,20 +156,16 @@ impl<'a> World<'a> {
 
     /// Tells whether an object is there and ours to use.
     fn exists(&self, key: &Key) -> bool {
-        fn ours<T>(sight: Option<&Sight<T>>, adopt: Option<bool>) -> bool {
-            match sight {
-                Some(Sight::Found { owned, .. }) => *owned || adopt == Some(true),
-                Some(Sight::Absent | Sight::Unreadable(_)) | None => false,
-            }
+        fn ours<T, S>(sight: Option<&Sight<T>>, object: Option<&Object<S>>) -> bool {
+            let policy = object.map(|object| object.policy).unwrap_or_default();
+            matches!(sight, Some(Sight::Found { owned, .. }) if is_ours(*owned, &policy))
         }
         let (desired, observed, name) = (self.desired, self.observed, &key.name);
         match key.kind {
-            Kind::Image => ours(observed.images.get(name), desired.images.get(name).map(|o| o.policy.adopt)),
-            Kind::Volume => ours(observed.volumes.get(name), desired.volumes.get(name).map(|o| o.policy.adopt)),
-            Kind::Network => ours(observed.networks.get(name), desired.networks.get(name).map(|o| o.policy.adopt)),
-            Kind::Container => {
-                ours(observed.containers.get(name), desired.containers.get(name).map(|o| o.policy.adopt))
-            }
+            Kind::Image => ours(observed.images.get(name), desired.images.get(name)),
+            Kind::Volume => ours(observed.volumes.get(name), desired.volumes.get(name)),
+            Kind::Network => ours(observed.networks.get(name), desired.networks.get(name)),
+            Kind::Container => ours(observed.containers.get(name), desired.containers.get(name)),
         }
     }
 

@@ -27,25 +27,29 @@ impl Backoff {
     /// A run of `reset_ms` or longer starts the row over: the first wait is `initial_ms` again, and `max_retries`
     /// counts anew, since it bounds a crash loop and not the restarts of a lifetime.
     pub fn next(&mut self, config: &RestartConfig, ended: Ended) -> Option<Duration> {
-        let (failed, ran) = match ended {
-            Ended::Exit { code, ran } => (code != 0, ran),
-            Ended::NotStarted => (true, Duration::ZERO),
+        let ran = match ended {
+            Ended::Exit { ran, .. } => ran,
+            Ended::NotStarted => Duration::ZERO,
         };
         if ran >= Duration::from_millis(config.reset_ms) {
             self.restarts_in_a_row = 0;
         }
-        let wanted = match config.policy {
-            RestartPolicy::Always => true,
-            RestartPolicy::OnFailure => failed,
-            RestartPolicy::Never => false,
-        };
-        if !wanted || config.max_retries.is_some_and(|limit| self.restarts_in_a_row >= limit) {
+        if !wants_restart(config, ended) || config.max_retries.is_some_and(|limit| self.restarts_in_a_row >= limit) {
             return None;
         }
         let factor = 1_u64.checked_shl(self.restarts_in_a_row).unwrap_or(u64::MAX);
         let wait = config.initial_ms.saturating_mul(factor).min(config.max_ms);
         self.restarts_in_a_row = self.restarts_in_a_row.saturating_add(1);
         Some(Duration::from_millis(wait))
+    }
+}
+
+/// Tells whether the policy wants another start after such an end, however many there were before.
+pub fn wants_restart(config: &RestartConfig, ended: Ended) -> bool {
+    match config.policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => !matches!(ended, Ended::Exit { code: 0, .. }),
+        RestartPolicy::Never => false,
     }
 }
 

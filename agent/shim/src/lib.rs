@@ -66,6 +66,7 @@ pub struct LogLine {
 #[serde(rename_all = "camelCase")]
 pub struct RestartConfig {
     pub policy: RestartPolicy,
+    /// Restarts in a row after which it gives up.
     pub max_retries: Option<u32>,
     pub initial_ms: u64,
     pub max_ms: u64,
@@ -146,10 +147,21 @@ pub enum Phase {
     Backoff { exit: Exit, next_start_at: String },
     /// Ended, by itself or on request; nothing is due.
     #[serde(rename_all = "camelCase")]
-    Exited { exit: Exit },
+    Exited {
+        exit: Exit,
+        /// [`RestartConfig::max_retries`] is why nothing is due.
+        #[serde(default)]
+        gave_up: bool,
+    },
     /// The runtime could not make or start it; the message is the runtime's own.
     #[serde(rename_all = "camelCase")]
-    Failed { message: String, next_start_at: Option<String> },
+    Failed {
+        message: String,
+        next_start_at: Option<String>,
+        /// [`RestartConfig::max_retries`] is why nothing is due.
+        #[serde(default)]
+        gave_up: bool,
+    },
 }
 
 /// How the main process ended.

@@ -31,11 +31,11 @@ impl Pass {
                         return Err(NotDone::Blocked(Key::new(Kind::Container, other.clone())));
                     }
                     Ok(false) => {
-                        let (word, limit) = (word(*condition), limit.as_secs());
+                        let (word, limit) = (condition.as_str(), limit.as_secs());
                         return Err(format!("container {other} was not {word} after {limit} s").into());
                     }
                     Err(why) => {
-                        return Err(format!("container {other} will not be {}: {why}", word(*condition)).into());
+                        return Err(format!("container {other} will not be {}: {why}", condition.as_str()).into());
                     }
                 }
             }
@@ -44,19 +44,11 @@ impl Pass {
     }
 }
 
-fn word(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Started => "started",
-        Condition::Healthy => "healthy",
-        Condition::Completed => "completed",
-    }
-}
-
 /// Tells whether a container has come as far as stated, or why it never will without help.
 fn condition_met(sight: &Sight<ObservedContainer>, condition: Condition) -> Result<bool, String> {
     let Some(container) = sight.found() else { return Ok(false) };
     match (condition, &container.state) {
-        (_, RunState::Failed { message, next_start_at: None }) => Err(message.clone()),
+        (_, RunState::Failed { message, next_start_at: None, .. }) => Err(message.clone()),
         (Condition::Started, RunState::Running { .. }) => Ok(true),
         (Condition::Healthy, RunState::Running { health: HealthState::Healthy, .. }) => Ok(true),
         (Condition::Healthy, RunState::Running { health: HealthState::Unhealthy, .. }) => {

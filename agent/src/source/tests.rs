@@ -88,6 +88,22 @@ fn an_object_that_moved_out_of_a_broken_file_is_not_held() {
 }
 
 #[test]
+fn an_object_that_moved_into_what_cannot_be_understood_is_held() {
+    let place = Place::new();
+    fs::remove_file(place.source().join("b.yaml")).unwrap();
+    for text in [volume("b").replace("Volume", "Volum"), volume("b").replace("metadata", "\tmetadata")] {
+        place.write("c.yaml", &text);
+        let intent = place.read(&place.source(), false);
+        assert_eq!(names(&intent), ["volume/a", "volume/b"], "{text}");
+        let held = &intent.desired.held[&key("volume/b")];
+        assert!(held.starts_with("no manifest states it, but it may stand in ") && held.contains("c.yaml"), "{held}");
+    }
+    place.write("c.yaml", &volume("c").replace("Volume", "Volum"));
+    let intent = place.read(&place.source(), false);
+    assert_eq!(names(&intent), ["volume/a"], "that one has another name");
+}
+
+#[test]
 fn an_empty_source_holds_everything_unless_it_is_allowed() {
     let place = Place::new();
     fs::remove_file(place.source().join("a.yaml")).unwrap();

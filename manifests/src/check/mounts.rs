@@ -12,12 +12,11 @@ pub(super) fn check(document: &Document, container: &ContainerSpec, findings: &m
     let mut first = BTreeMap::new();
     for (index, mount) in container.mounts.iter().enumerate() {
         let at = document.value(&way!["spec", "mounts", index, "target"]);
-        let parts: Vec<&str> = mount.target.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-        if let Some(first) = first.get(&parts) {
-            let finding = Finding::new(at, format!("two mounts have the target `/{}`", parts.join("/")));
+        if let Some(first) = first.get(&mount.target) {
+            let finding = Finding::new(at, format!("two mounts have the target `{}`", mount.target));
             findings.spoil(&[document.culprit()], finding.label("second time").also(*first, "first time"));
         }
-        first.entry(parts).or_insert(at);
+        first.entry(&mount.target).or_insert(at);
         if matches!(mount.source, MountSource::Tmpfs { size: Some(Bytes(0)), .. }) {
             let at = document.value(&way!["spec", "mounts", index, "size"]);
             let finding = Finding::new(at, "a tmpfs of size 0 holds nothing");

@@ -82,8 +82,9 @@ struct Published<'a> {
 
 impl Published<'_> {
     fn overlaps(&self, other: &Published<'_>) -> bool {
-        let (one, other) = (self.port.host_ip, other.port.host_ip);
-        one.is_none() || other.is_none() || one == other
+        let (Some(one), Some(other)) = (self.port.host_ip, other.port.host_ip) else { return true };
+        let every = one.is_unspecified() || other.is_unspecified();
+        one == other || (every && one.is_ipv4() == other.is_ipv4())
     }
 }
 

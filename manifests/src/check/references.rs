@@ -71,10 +71,7 @@ impl Known<'_> {
         help: String,
         findings: &mut Findings<'_>,
     ) {
-        let unknown = &self.world.documents.unknown;
-        let possible =
-            |unknown: &&crate::document::Unknown| unknown.name.as_ref().is_none_or(|known| known.as_str() == name);
-        if let Some(unknown) = unknown.iter().find(possible) {
+        if let Some(unknown) = self.world.documents.unknown.iter().find(|unknown| unknown.may_be(name)) {
             let reason = format!("{} `{name}` may stand in {}, which cannot be understood", kind, unknown.file);
             return findings.hold(document.id, reason);
         }

@@ -205,14 +205,18 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
             return Err(error.at(self.node, self.context).hinted(hints::scalar(name, self.node)));
         };
         for entry in entries.iter().filter(|entry| !fields.contains(&entry.key.as_str())) {
+            // A further decoding meets it again.
+            if !self.context.bury(entry.value.id) {
+                continue;
+            }
             let finding = Finding::new(self.spot(entry.key_span), format!("unknown field `{}`", entry.key));
             let help = hints::field(name, &entry.key, fields);
             self.context.note(finding.label("not known here").maybe_help(Some(help)));
-            self.context.bury(entry.value.id);
         }
         let place = self.key.unwrap_or_else(|| self.node.head());
         for field in required(name) {
-            if !entries.iter().any(|entry| entry.key == *field) {
+            let is_there = entries.iter().any(|entry| entry.key == *field);
+            if !is_there && self.context.misses(self.spot(place), field) {
                 let finding = Finding::new(self.spot(place), format!("missing field `{field}`"));
                 self.context.note(finding.maybe_help(hints::missing(name, field)));
             }

@@ -9,11 +9,12 @@ mod hints;
 mod required;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
 use crate::node::{Dead, Node};
-use crate::problem::Finding;
+use crate::problem::{Finding, Spot};
 
 use deserializer::NodeDeserializer;
 
@@ -32,15 +33,19 @@ pub(crate) struct Decoded<T> {
 struct Context {
     file: usize,
     findings: RefCell<Vec<Finding>>,
+    /// The places of missing fields that were noted already, since every further decoding meets them again.
+    missing: RefCell<BTreeSet<(Spot, &'static str)>>,
     dead: RefCell<Dead>,
 }
 
 impl Context {
     fn note(&self, finding: Finding) {
-        let mut findings = self.findings.borrow_mut();
-        if !findings.contains(&finding) {
-            findings.push(finding);
-        }
+        self.findings.borrow_mut().push(finding);
+    }
+
+    /// Tells, the first time only, that a field is missing at a place.
+    fn misses(&self, place: Spot, field: &'static str) -> bool {
+        self.missing.borrow_mut().insert((place, field))
     }
 
     fn is_dead(&self, node: &Node) -> bool {
@@ -54,7 +59,7 @@ impl Context {
 
 /// Decodes a tree.
 pub(crate) fn decode<T: DeserializeOwned>(file: usize, root: &Node) -> Decoded<T> {
-    let context = Context { file, findings: RefCell::default(), dead: RefCell::default() };
+    let context = Context { file, findings: RefCell::default(), missing: RefCell::default(), dead: RefCell::default() };
     let mut object = None;
     for _ in 0..MOST_ERRORS {
         match T::deserialize(NodeDeserializer::new(root, None, &context)) {

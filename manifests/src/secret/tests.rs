@@ -1,10 +1,13 @@
+use std::path::PathBuf;
+
 use super::*;
 
 /// Gives a line with its hidden parts starred out.
 fn shown(text: &str, index: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let hidden = values(&lines, index);
-    lines[index]
+    let file = SourceFile::new(String::new(), PathBuf::new(), PathBuf::new(), text.to_owned());
+    let hidden = values(&file, index);
+    file.line(index)
+        .unwrap()
         .char_indices()
         .map(|(at, letter)| match hidden.iter().any(|range| range.contains(&at)) {
             true if !letter.is_whitespace() => '*',
@@ -30,6 +33,9 @@ fn values_of_an_environment_are_hidden_however_they_are_written() {
     assert_eq!(shown("  env: {A: b, PIN: 12}", 0), "  env: {A: *, PIN: **}");
     assert_eq!(shown("spec: {image: x, env: {A: b}}", 0), "spec: {image: x, env: {A: *}}");
     assert_eq!(shown("  env:\n    A: |\n      one: two\n      three", 3), "      *****");
+    assert_eq!(shown("spec: {image: x, env: {\n    A: b,\n    C: d}}", 2), "    C: ***");
+    assert_eq!(shown("spec:\r  env:\r    A: b\r  image: x", 2), "    A: *");
+    assert_eq!(shown("spec:\r  env:\r    A: b\r  image: x", 3), "  image: x");
     // Meant so, if not written so; and one that is not meant so.
     assert_eq!(shown("  environment: {A: b}", 0), "  environment: {A: *}");
     assert_eq!(shown("  evn:\n    A: b", 1), "    A: *");

@@ -86,7 +86,8 @@ impl fmt::Display for Protocol {
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("pattern" = r"^(\[?[0-9A-Fa-f.:]+\]?:)?[0-9]+:[0-9]+(/(tcp|udp))?$"))]
 pub struct PortMapping {
-    /// The one address of the host that is published; every address otherwise.
+    /// The address of the host that is published: one, every IPv4 address (`0.0.0.0`), or every IPv6 one (`::`). `None` is
+    /// every address of both families.
     pub host_ip: Option<IpAddr>,
     pub host_port: u16,
     pub container_port: u16,
@@ -116,8 +117,6 @@ impl FromStr for PortMapping {
                 (Some(bare.parse::<IpAddr>().map_err(|_| wrong())?), port)
             }
         };
-        // 0.0.0.0 means every address, as for Docker.
-        let host_ip = host_ip.filter(|ip| !ip.is_unspecified());
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(wrong);
         Ok(PortMapping { host_ip, host_port: port(host_port)?, container_port: port(container_port)?, protocol })
     }

@@ -38,6 +38,18 @@ pub enum RestartPolicy {
     Never,
 }
 
+impl RestartPolicy {
+    /// Gives the word of the manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RestartPolicy::Always => "always",
+            RestartPolicy::OnFailure => "onFailure",
+            RestartPolicy::UnlessStopped => "unlessStopped",
+            RestartPolicy::Never => "never",
+        }
+    }
+}
+
 /// Waiting time before a restart: doubles from `initial` to `max`, and starts over after `reset` of running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -99,6 +111,17 @@ pub enum Condition {
     Healthy,
     /// It ended with exit status 0.
     Completed,
+}
+
+impl Condition {
+    /// Gives the word of the manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Condition::Started => "started",
+            Condition::Healthy => "healthy",
+            Condition::Completed => "completed",
+        }
+    }
 }
 
 fn thirty_seconds() -> TimeSpan {

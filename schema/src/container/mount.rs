@@ -14,7 +14,7 @@ use crate::{Bytes, Mode, Name, QuantityError};
 #[schemars(with = "RawMount")]
 pub struct Mount {
     pub source: MountSource,
-    /// Absolute path in the container.
+    /// Absolute path in the container, as mountinfo writes it: one slash between parts, none at the end.
     pub target: String,
     pub read_only: bool,
 }
@@ -113,9 +113,11 @@ impl TryFrom<RawMount> for Mount {
 
     fn try_from(raw: RawMount) -> Result<Self, QuantityError> {
         let wrong = |text: &str| Err(QuantityError(text.to_owned()));
-        if !raw.target.starts_with('/') || raw.target.split('/').any(|part| part == "..") || raw.target == "/" {
+        let parts = || raw.target.split('/').filter(|part| !matches!(*part, "" | "."));
+        if !raw.target.starts_with('/') || parts().any(|part| part == "..") || parts().next().is_none() {
             return wrong("`target` is an absolute path in the container, without `..`, and not `/` itself");
         }
+        let target = parts().fold(String::new(), |target, part| target + "/" + part);
         let source = match (raw.volume, raw.bind, raw.tmpfs) {
             (Some(volume), None, false) => MountSource::Volume(volume),
             (None, Some(path), false) if path.is_absolute() => MountSource::Bind { path, idmap: raw.idmap.clone() },
@@ -130,7 +132,7 @@ impl TryFrom<RawMount> for Mount {
         if raw.idmap.is_some() && !matches!(source, MountSource::Bind { .. }) {
             return wrong("`idmap` goes with `bind` only");
         }
-        Ok(Mount { source, target: raw.target, read_only: raw.read_only })
+        Ok(Mount { source, target, read_only: raw.read_only })
     }
 }
 
@@ -154,3 +156,6 @@ impl From<Mount> for RawMount {
         raw
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,16 @@ pub enum SeccompPolicy {
     Unconfined,
 }
 
+impl SeccompPolicy {
+    /// Gives the word of the manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SeccompPolicy::Default => "default",
+            SeccompPolicy::Unconfined => "unconfined",
+        }
+    }
+}
+
 /// A capability of capabilities(7) by its name without `CAP_`, or `ALL`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]

@@ -182,14 +182,15 @@ fn run_state(status: Status, shim_alive: bool) -> RunState {
         Phase::Running { pid, start_time: started, started_at } => match start_time(pid) == Some(started) {
             true => RunState::Running { pid, started_at, restarts, health: health_state(health) },
             false if shim_alive => RunState::Starting { restarts },
-            false => RunState::Exited { exit: unknown_exit(), restarts },
+            false => RunState::Exited { exit: unknown_exit(), restarts, gave_up: false },
         },
         Phase::Backoff { exit, next_start_at } if shim_alive => {
             RunState::Backoff { exit: exit_of(exit), restarts, next_start_at }
         }
-        Phase::Backoff { exit, .. } | Phase::Exited { exit } => RunState::Exited { exit: exit_of(exit), restarts },
-        Phase::Failed { message, next_start_at } => {
-            RunState::Failed { message, next_start_at: next_start_at.filter(|_| shim_alive) }
+        Phase::Backoff { exit, .. } => RunState::Exited { exit: exit_of(exit), restarts, gave_up: false },
+        Phase::Exited { exit, gave_up } => RunState::Exited { exit: exit_of(exit), restarts, gave_up },
+        Phase::Failed { message, next_start_at, gave_up } => {
+            RunState::Failed { message, next_start_at: next_start_at.filter(|_| shim_alive), gave_up }
         }
     }
 }
@@ -212,3 +213,6 @@ fn health_state(health: Health) -> HealthState {
         Health::Unhealthy => HealthState::Unhealthy,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,7 @@ use super::{Container, is_running};
 use crate::network::unrouted;
 use crate::{
     Action, Differences, Drift, Endpoint, Key, LinkKind, MacAddress, ObservedContainer, ObservedInterface,
-    ObservedProcess, Remedy, ShimTrouble, Sight, capability_mask, capability_names, effective_capabilities,
-    endpoint_mac,
+    ObservedProcess, Remedy, ShimTrouble, capability_mask, capability_names, effective_capabilities, endpoint_mac,
 };
 
 /// Compares a container that runs or is to run.
@@ -52,8 +51,7 @@ fn alive(container: &Container<'_>, observed: &ObservedContainer, differences: &
     if !observed.rootfs_mounted {
         return differences.push("rootfs", Some("mounted".to_owned()), None, Remedy::Restart);
     }
-    let mut images = container.world.observed.images.values().filter_map(Sight::found);
-    if images.any(|image| image.id == observed.image && image.layers_lost) {
+    if container.world.images.get(&observed.image).is_some_and(|image| image.layers_lost) {
         let found = "mounted over layers that are gone".to_owned();
         differences.push("rootfs", Some("mounted".to_owned()), Some(found), Remedy::Restart);
     }
@@ -172,8 +170,8 @@ fn process(container: &Container<'_>, process: &ObservedProcess, differences: &m
         differences.field(field, &true, &process.no_new_privileges, Remedy::Restart);
     }
     if security.seccomp == SeccompPolicy::Default && !process.seccomp_filter {
-        let found = Some("unconfined".to_owned());
-        differences.push("security.seccomp", Some("default".to_owned()), found, Remedy::Restart);
+        let (new, found) = (SeccompPolicy::Default.as_str(), SeccompPolicy::Unconfined.as_str());
+        differences.push("security.seccomp", Some(new.to_owned()), Some(found.to_owned()), Remedy::Restart);
     }
     let allowed = capability_mask(effective_capabilities(security));
     for extra in capability_names(process.capability_bounding_set & !allowed) {
@@ -182,8 +180,7 @@ fn process(container: &Container<'_>, process: &ObservedProcess, differences: &m
     let read_only = security.read_only_rootfs;
     differences.field("security.readOnlyRootfs", &read_only, &process.readonly_rootfs, Remedy::Restart);
     for mount in &spec.mounts {
-        let target = normalized(&mount.target);
-        if !process.mount_points.contains(&target) && !process.mount_points.contains(&mount.target) {
+        if !process.mount_points.contains(&mount.target) {
             differences.push(&format!("mounts.{}", mount.target), Some("mounted".to_owned()), None, Remedy::Restart);
         }
     }
@@ -196,18 +193,14 @@ fn process(container: &Container<'_>, process: &ObservedProcess, differences: &m
     }
 }
 
-/// Brings a path to the form of mountinfo: one slash between parts, none at the end.
-fn normalized(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").fold(String::new(), |path, part| path + "/" + part)
-}
-
 /// Compares the hosts file line by line, without building the lines of every container.
 fn hosts(container: &Container<'_>, observed: &ObservedContainer, differences: &mut Differences) {
-    if container.world.hosts.are_plainly(container.name, &observed.hosts) {
+    let world = container.world;
+    if world.hosts.are_plainly(container.name, &observed.hosts, &world.hosts_alike) {
         return;
     }
     // Loopback and multicast lines are the runtime's, whoever states them besides, and are not observed.
-    let mut desired = container.world.hosts.pairs(container.name);
+    let mut desired = world.hosts.pairs(container.name);
     desired.retain(|(address, _)| !is_fixed(*address));
     let lines = observed.hosts.iter();
     let found = lines.flat_map(|(address, names)| names.iter().map(move |name| (*address, name.as_str())));

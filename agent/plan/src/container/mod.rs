@@ -1,7 +1,7 @@
 //! Containers: what differs between a manifest and the container that was made from it.
 //!
 //! `spec.rs` compares the manifest with the one the container was made from, `kernel.rs` with what the kernel says of
-//! it now; this file puts both together and says what its life so far means.
+//! it now, `run.rs` says what its life so far means; this file puts them together.
 
 mod background;
 mod kernel;
@@ -17,7 +17,7 @@ use evenkeel_schema::{ContainerSpec, Kind, MountSource, Name, NetworkMode, Objec
 
 use crate::decide::Resource;
 use crate::world::World;
-use crate::{Drift, Endpoint, Key, Observed, ObservedContainer, Remedy, RunState, Sight, Why};
+use crate::{Drift, Endpoint, Key, Observed, ObservedContainer, ObservedImage, Remedy, RunState, Sight, Why};
 
 /// One desired container.
 pub(crate) struct Container<'a> {
@@ -33,7 +33,7 @@ impl Container<'_> {
 
     /// Gives the words that the container runs: its own, or its image's.
     fn command(&self, observed: &ObservedContainer) -> Vec<String> {
-        command_of(observed, self.world.observed)
+        command(observed, self.world.images.get(&observed.image).copied())
     }
 
     fn endpoints(&self) -> &[Endpoint] {
@@ -43,7 +43,10 @@ impl Container<'_> {
 
 /// Gives the words that a container was started with: its own, or those of the image it was made from.
 pub fn command_of(container: &ObservedContainer, observed: &Observed) -> Vec<String> {
-    let image = observed.images.values().filter_map(Sight::found).find(|image| image.id == container.image);
+    command(container, observed.images.values().filter_map(Sight::found).find(|image| image.id == container.image))
+}
+
+fn command(container: &ObservedContainer, image: Option<&ObservedImage>) -> Vec<String> {
     let entrypoint = container.spec.command.clone().or_else(|| Some(image?.config.entrypoint.clone()));
     let arguments = match (&container.spec.args, &container.spec.command) {
         (Some(arguments), _) => Some(arguments.clone()),
@@ -97,13 +100,11 @@ impl Resource for Container<'_> {
 
     fn drift(&self, observed: &ObservedContainer) -> Vec<Drift> {
         let mut drifts = spec::drift(self, observed);
-        let life = run::judge(self.spec(), &observed.state, &self.command(observed));
+        let life = run::judge(self.spec(), observed, &self.command(observed));
         let found = if life == run::Life::Done { Vec::new() } else { kernel::drift(self, observed, &life) };
         let ports = self.world.filter.drifts(&self.key());
         for drift in found.into_iter().chain(ports.iter().cloned()) {
-            // Several ports may differ, each for itself; any other field is said once, by the stronger side.
-            let same = |one: &Drift| one.field == drift.field && (one.field != "ports" || one.desired == drift.desired);
-            if !drifts.iter().any(same) || drift.field == "hosts" || drift.field.starts_with("networks.") {
+            if !drifts.iter().any(|said| says(said, &drift)) {
                 drifts.push(drift);
             }
         }
@@ -116,12 +117,30 @@ impl Resource for Container<'_> {
     }
 
     fn unsettled(&self, observed: &ObservedContainer) -> Option<Why> {
-        if let Some(why) = run::unsettled(self.spec(), &observed.state, &self.command(observed)) {
+        if let Some(why) = run::unsettled(self.spec(), observed, &self.command(observed)) {
             return Some(why);
         }
         let message = self.world.filter.unreadable_for(&self.key())?;
         Some(Why::Unreadable { message: format!("the firewall table: {message}") })
     }
+}
+
+/// Tells whether a difference says what another one does: any field is said once, by the stronger side, but of ports, lines
+/// of the hosts file and interfaces there are several, each for itself.
+fn says(said: &Drift, drift: &Drift) -> bool {
+    if drift.field == "hosts" || drift.field.starts_with("networks.") || said.field != drift.field {
+        return false;
+    }
+    let port = |side: &Option<String>| side.as_deref().map(bare_port).map(str::to_owned);
+    drift.field != "ports"
+        || (port(&said.desired), port(&said.observed)) == (port(&drift.desired), port(&drift.observed))
+}
+
+/// Takes from the words for a port what only one of a manifest and the firewall table says: where it leads to, and that it is
+/// published on every address of a family.
+fn bare_port(words: &str) -> &str {
+    let port = words.split(" to ").next().unwrap_or(words);
+    port.strip_prefix("0.0.0.0:").or_else(|| port.strip_prefix("[::]:")).unwrap_or(port)
 }
 
 /// Tells whether the container's process is there to be looked at.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel_schema::{Bytes, ContainerSpec, Health, Kind, Mount, MountSource, NetworkMode, RestartPolicy};
+use evenkeel_schema::{Bytes, ContainerSpec, Health, Kind, Mount, MountSource, NetworkMode};
 
 use super::Container;
 use crate::{Action, Differences, Drift, Key, ObservedContainer, ObservedSwap, Remedy, Sight, effective_capabilities};
@@ -119,11 +119,8 @@ fn security(desired: &ContainerSpec, made: &ContainerSpec, differences: &mut Dif
     differences.field("security.readOnlyRootfs", &new, &old, Remedy::Replace);
     let (new, old) = (desired.no_new_privileges, made.no_new_privileges);
     differences.field("security.noNewPrivileges", &new, &old, Remedy::Replace);
-    let seccomp = |policy| match policy {
-        evenkeel_schema::SeccompPolicy::Default => "default",
-        evenkeel_schema::SeccompPolicy::Unconfined => "unconfined",
-    };
-    differences.field("security.seccomp", &seccomp(desired.seccomp), &seccomp(made.seccomp), Remedy::Replace);
+    let (new, old) = (desired.seccomp.as_str(), made.seccomp.as_str());
+    differences.field("security.seccomp", &new, &old, Remedy::Replace);
     let (new, old) = (effective_capabilities(desired), effective_capabilities(made));
     differences.members("security.capabilities", &new, &old, Remedy::Replace);
 }
@@ -153,13 +150,8 @@ fn networks(container: &Container<'_>, made: &ContainerSpec, differences: &mut D
 
 /// Compares what the shim does: starting, stopping, probing, logging.
 fn supervision(desired: &ContainerSpec, made: &ContainerSpec, differences: &mut Differences) {
-    let policy = |spec: &ContainerSpec| match spec.restart.policy {
-        RestartPolicy::Always => "always",
-        RestartPolicy::OnFailure => "onFailure",
-        RestartPolicy::UnlessStopped => "unlessStopped",
-        RestartPolicy::Never => "never",
-    };
-    differences.field("restart.policy", &policy(desired), &policy(made), Remedy::Live);
+    let (new, old) = (desired.restart.policy.as_str(), made.restart.policy.as_str());
+    differences.field("restart.policy", &new, &old, Remedy::Live);
     let (new, old) = (desired.restart.max_retries.as_ref(), made.restart.max_retries.as_ref());
     differences.option("restart.maxRetries", new, old, Remedy::Live);
     let backoff = |spec: &ContainerSpec| {
@@ -174,7 +166,7 @@ fn supervision(desired: &ContainerSpec, made: &ContainerSpec, differences: &mut 
     differences.field("log.maxSize", &desired.log.max_size, &made.log.max_size, Remedy::Live);
     differences.field("log.maxFiles", &desired.log.max_files, &made.log.max_files, Remedy::Live);
     let dependencies = |spec: &ContainerSpec| -> Vec<String> {
-        spec.depends_on.iter().map(|one| format!("{} {:?}", one.container, one.condition).to_lowercase()).collect()
+        spec.depends_on.iter().map(|one| format!("{} {}", one.container, one.condition.as_str())).collect()
     };
     differences.members("dependsOn", &dependencies(desired), &dependencies(made), Remedy::Live);
 }

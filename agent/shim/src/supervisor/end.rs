@@ -116,18 +116,19 @@ impl Supervisor {
     }
 
     fn after_end(&mut self, exit: Exit, ran: Duration) {
-        let wait = self.backoff.next(&self.config.restart, backoff::Ended::Exit { code: exit.code, ran });
+        let ended = backoff::Ended::Exit { code: exit.code, ran };
+        let wait = self.backoff.next(&self.config.restart, ended);
         self.next_start = wait.map(|wait| Instant::now() + wait);
         self.status.health = evenkeel_shim::Health::None;
         self.enter(match wait {
             Some(wait) => Phase::Backoff { exit, next_start_at: clock::after(wait) },
-            None => Phase::Exited { exit },
+            None => Phase::Exited { exit, gave_up: backoff::wants_restart(&self.config.restart, ended) },
         });
     }
 
     fn after_stop(&mut self, exit: Exit, then: Then) {
         self.status.health = evenkeel_shim::Health::None;
-        self.enter(Phase::Exited { exit });
+        self.enter(Phase::Exited { exit, gave_up: false });
         match then {
             Then::Stay => {}
             Then::Start => self.start_fresh(),

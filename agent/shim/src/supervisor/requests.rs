@@ -112,8 +112,8 @@ impl Supervisor {
             return;
         }
         match self.status.phase.clone() {
-            Phase::Backoff { exit, .. } => self.enter(Phase::Exited { exit }),
-            Phase::Failed { message, .. } => self.enter(Phase::Failed { message, next_start_at: None }),
+            Phase::Backoff { exit, .. } => self.enter(Phase::Exited { exit, gave_up: false }),
+            Phase::Failed { message, .. } => self.enter(Phase::Failed { message, next_start_at: None, gave_up: false }),
             Phase::Created | Phase::Starting | Phase::Running { .. } | Phase::Exited { .. } => {}
         }
     }

@@ -11,7 +11,7 @@ use evenkeel_shim::{Health, Phase, process};
 use evenkeel_shim::{fail_point, gate};
 
 use super::{Run, Supervisor, with_causes};
-use crate::backoff::{Backoff, Ended};
+use crate::backoff::{self, Backoff, Ended};
 use crate::health::Probes;
 use crate::runtime::{self, RuntimeError};
 use crate::survivors::{self, Accounting};
@@ -33,7 +33,7 @@ impl Supervisor {
         self.status.restarts = 0;
         self.next_start = None;
         if let Err(error) = self.start() {
-            self.enter(Phase::Failed { message: with_causes(&error), next_start_at: None });
+            self.enter(Phase::Failed { message: with_causes(&error), next_start_at: None, gave_up: false });
         }
     }
 
@@ -45,7 +45,9 @@ impl Supervisor {
         if let Err(error) = self.start() {
             let wait = self.backoff.next(&self.config.restart, Ended::NotStarted);
             self.next_start = wait.map(|wait| Instant::now() + wait);
-            self.enter(Phase::Failed { message: with_causes(&error), next_start_at: wait.map(clock::after) });
+            let gave_up = wait.is_none() && backoff::wants_restart(&self.config.restart, Ended::NotStarted);
+            let (message, next_start_at) = (with_causes(&error), wait.map(clock::after));
+            self.enter(Phase::Failed { message, next_start_at, gave_up });
         }
     }
 

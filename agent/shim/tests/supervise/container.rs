@@ -187,7 +187,7 @@ impl Container {
     /// Waits until nothing more will happen by itself.
     pub fn wait_for_exit(&self) -> Exit {
         self.wait_until("exited", |status| match &status.phase {
-            Phase::Exited { exit } => Some(exit.clone()),
+            Phase::Exited { exit, .. } => Some(exit.clone()),
             _ => None,
         })
     }

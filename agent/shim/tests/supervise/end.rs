@@ -12,6 +12,21 @@ fn an_exit_status_is_reported_and_without_a_policy_nothing_follows() {
     let exit = container.wait_for_exit();
     assert_eq!((exit.code, exit.signal, exit.oom_killed, exit.daemonized), (7, None, false, false));
     assert_eq!(container.status().restarts, 0);
+    assert!(matches!(container.status().phase, Phase::Exited { gave_up: false, .. }));
+}
+
+#[test]
+fn who_has_used_up_its_restarts_says_so() {
+    let mut container = Container::new("exit 3").restarting(RestartPolicy::Always);
+    container.config.restart.max_retries = Some(2);
+    container.start();
+    container
+        .wait_until("given up", |status| matches!(status.phase, Phase::Exited { gave_up: true, .. }).then_some(()));
+    assert_eq!(container.status().restarts, 2);
+    assert_eq!(container.ask(&Request::Start).error, None);
+    container.wait_until("given up again", |status| {
+        (status.restarts == 2 && matches!(status.phase, Phase::Exited { gave_up: true, .. })).then_some(())
+    });
 }
 
 #[test]
@@ -47,7 +62,7 @@ fn waits_between_restarts_grow_and_a_stop_ends_them_at_once() {
 
     let reply = container.ask(&Request::Stop { timeout_ms: None });
     assert!(began.elapsed() < Duration::from_millis(700), "the third wait is 800 ms long");
-    assert_eq!(reply.status.unwrap().phase, Phase::Exited { exit });
+    assert_eq!(reply.status.unwrap().phase, Phase::Exited { exit, gave_up: false });
     std::thread::sleep(Duration::from_millis(900));
     assert_eq!(container.log().len(), 3);
 }

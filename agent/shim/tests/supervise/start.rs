@@ -88,7 +88,7 @@ fn the_runtimes_own_words_say_why_a_start_failed() {
     let error = container.ask(&Request::Start).error.expect("a start that fails");
     assert!(error.contains("/no/such/program") && error.contains("no such file"), "{error}");
     // Whoever asked knows, so nothing is tried again behind their back.
-    assert_eq!(container.status().phase, Phase::Failed { message: error, next_start_at: None });
+    assert_eq!(container.status().phase, Phase::Failed { message: error, next_start_at: None, gave_up: false });
     assert_eq!(container.log(), [], "a runtime's message is no line of the container's");
     assert!(!container.path("oci").join(&container.config.id).exists());
 }
@@ -121,7 +121,8 @@ fn a_restart_that_fails_is_tried_again() {
     fs::write(container.path("broken"), "").unwrap();
     kill(first, libc::SIGKILL);
     container.wait_until("failed and due again", |status| {
-        matches!(&status.phase, Phase::Failed { message, next_start_at: Some(_) } if message == "broken").then_some(())
+        matches!(&status.phase, Phase::Failed { message, next_start_at: Some(_), .. } if message == "broken")
+            .then_some(())
     });
     fs::remove_file(container.path("broken")).unwrap();
     container.wait_for_another_run(first);

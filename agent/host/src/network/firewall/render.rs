@@ -123,7 +123,9 @@ fn elements(firewall: &Firewall) -> Result<[Vec<String>; SETS.len()], NetworkErr
             return Err(NetworkError::UnwritableName { link: (*bridge).to_owned() });
         }
     }
-    let internal = firewall.networks.iter().filter(|network| network.internal).map(|network| network.bridge.as_str());
+    let internal = firewall.networks.iter().filter(|network| network.internal);
+    // A network that is left as it is may stand in the list in two parts.
+    let internal: BTreeSet<&str> = internal.map(|network| network.bridge.as_str()).collect();
     let quoted = |name: &str| format!("\"{name}\"");
     let (mut home, mut nat): ([Vec<String>; 2], [Vec<String>; 2]) = Default::default();
     for network in &firewall.networks {
@@ -152,7 +154,7 @@ fn elements(firewall: &Firewall) -> Result<[Vec<String>; SETS.len()], NetworkErr
     let [published4, published6, addressed4, addressed6] = ports;
     Ok([
         bridges.iter().copied().map(quoted).collect(),
-        internal.map(quoted).collect(),
+        internal.into_iter().map(quoted).collect(),
         bridges.iter().map(|bridge| format!("\"{bridge}\" . \"{bridge}\"")).collect(),
         home4,
         home6,
