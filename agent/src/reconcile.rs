@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use evenkeel_host::image::Progress;
 use evenkeel_host::{Applier, ApplyError, ContainerPlan, Known, error_chain};
 use evenkeel_plan::{
-    Action, Desired, Drift, Key, Kind, Name, Observed, ObservedImage, Options, Outcome, Plan, Remedy, Report, Step,
-    Why, plan,
+    Action, Desired, Key, Kind, Name, Observed, ObservedImage, ObservedNetwork, Options, Outcome, Plan, Remedy, Report,
+    Sight, Step, Why, plan,
 };
 use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
@@ -164,6 +164,8 @@ struct Pass {
     leases: BTreeMap<Name, BTreeMap<Name, BTreeSet<IpAddr>>>,
     plan: Plan,
     actions: BTreeMap<Key, Action>,
+    /// Networks that are there and that evenkeel did not make.
+    foreign_networks: BTreeSet<Name>,
     /// Images by name: those found, then those fetched.
     images: Mutex<BTreeMap<Name, ObservedImage>>,
     fetches: Arc<Fetches>,
@@ -182,6 +184,8 @@ impl Pass {
         manner: &Manner,
         events: Arc<dyn Events>,
     ) -> Pass {
+        let is_foreign = |sight: &Sight<ObservedNetwork>| matches!(sight, Sight::Found { owned: false, .. });
+        let foreign = observed.networks.iter().filter(|(_, sight)| is_foreign(sight)).map(|(name, _)| name.clone());
         let found = observed.images.iter().filter_map(|(name, sight)| Some((name.clone(), sight.found()?.clone())));
         Pass {
             applier: session.applier.clone(),
@@ -198,6 +202,7 @@ impl Pass {
                 .map(|step| (step.key.clone(), step.action.clone()))
                 .collect(),
             plan,
+            foreign_networks: foreign.collect(),
             images: Mutex::new(found.collect()),
             fetches: Arc::clone(&session.fetches),
             patience: manner.patience,
@@ -429,13 +434,10 @@ impl Pass {
         Ok(self.settler.settle(Settled::Applied(key.clone())).await?)
     }
 
-    /// Tells whether the plan takes over what evenkeel did not make.
+    /// Tells whether the plan takes over what evenkeel did not make: where it would leave that alone, it does not work on it.
     fn adopts(&self, key: &Key) -> bool {
-        let drifts = self.actions.get(key).map(|action| match action {
-            Action::Update(drifts) | Action::Replace(drifts) => drifts.as_slice(),
-            Action::Keep | Action::Create | Action::Delete | Action::Hold(_) => &[],
-        });
-        drifts.is_some_and(|drifts| drifts.iter().any(|drift| drift.field == "policy.adopt"))
+        let is_worked_on = matches!(self.actions.get(key), Some(Action::Update(_) | Action::Replace(_)));
+        is_worked_on && self.foreign_networks.contains(&key.name)
     }
 
     async fn fetch_image(&self, name: &Name) -> Result<(), NotDone> {
@@ -462,14 +464,11 @@ impl Pass {
             Some(Action::Update(drifts)) => drifts.as_slice(),
             _ => return Ok(self.applier.start_container(&plan).await),
         };
-        let only = |fits: fn(&Drift) -> bool| drifts.iter().all(fits);
-        Ok(if only(|drift| drift.remedy == Remedy::Live) {
-            self.applier.update_container(&plan).await
-        } else if only(|drift| drift.remedy == Remedy::Live || drift.field == "state") {
-            // It only does not run. Whoever started it in the meantime is not undone by a stop.
-            self.applier.start_container(&plan).await
-        } else {
-            self.applier.restart_container(&plan).await
+        Ok(match drifts.iter().map(|drift| drift.remedy).max() {
+            None | Some(Remedy::Live) => self.applier.update_container(&plan).await,
+            // Whoever started it in the meantime is not undone by a stop.
+            Some(Remedy::Start) => self.applier.start_container(&plan).await,
+            Some(Remedy::Restart | Remedy::Replace | Remedy::DataLoss) => self.applier.restart_container(&plan).await,
         })
     }
 }

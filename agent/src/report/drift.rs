@@ -246,7 +246,7 @@ fn changed(drifts: &[Drift]) -> Standing {
 }
 
 fn is_not_running(drift: &Drift) -> bool {
-    drift.field == "state" && drift.desired.as_deref() == Some("running")
+    drift.remedy == Remedy::Start
 }
 
 /// Says a difference in a few words, as `addresses (10.0.0.1/24 was absent)`.
@@ -343,6 +343,7 @@ fn row(sign: char, object: &str, what: &str, heals: &str) -> String {
 pub(super) fn remedy_word(remedy: Remedy) -> &'static str {
     match remedy {
         Remedy::Live => "live",
+        Remedy::Start => "start",
         Remedy::Restart => "restart",
         Remedy::Replace => "replace",
         Remedy::DataLoss => "replace, data is lost",
