@@ -21,7 +21,7 @@ use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::{Fetches, Patience};
-use crate::ledger::{Intents, Lease, Ledger, LedgerError, Seen, Settled, Settler, Stated};
+use crate::ledger::{Intents, Lease, Ledger, LedgerError, Seen, Settled, Settler, Stated, Subject};
 use crate::report;
 use crate::schedule::{self, NotDone};
 use crate::session::{LockedSession, SessionError};
@@ -135,7 +135,8 @@ impl LockedSession {
     /// Records what differs, so that a later report can say since when. A disk without room for history is a problem to tell and
     /// no reason to leave the host as it is.
     fn record_drift(&self, report: &mut Report, seen: BTreeSet<Seen>) {
-        let recorded = self.ledger.record_drift(&seen, &blind(&report.plan), &report::Clock::now().timestamp());
+        let (blind, now) = (report::blind(&report.plan), report::Clock::now().timestamp());
+        let recorded = self.ledger.record_drift(&seen, &blind, &now);
         if let Err(error) = recorded {
             report.problems.push(error_chain(&error));
         }
@@ -144,10 +145,10 @@ impl LockedSession {
 
 /// Tells whether a pass did away with a difference.
 fn is_repaired(seen: &Seen, report: &Report) -> bool {
-    match seen.subject.parse::<Key>() {
-        Ok(key) => report.outcomes.get(&key) == Some(&Outcome::Applied),
-        // The firewall as a whole, which a pass replaces unless it says what stood in the way.
-        Err(_) => report.problems.is_empty(),
+    match &seen.subject {
+        Subject::Object(key) => report.outcomes.get(key) == Some(&Outcome::Applied),
+        // A pass replaces it unless it says what stood in the way.
+        Subject::Firewall => report.problems.is_empty(),
     }
 }
 
@@ -471,10 +472,4 @@ impl Pass {
             Some(Remedy::Restart | Remedy::Replace | Remedy::DataLoss) => self.applier.restart_container(&plan).await,
         })
     }
-}
-
-/// Lists the subjects that could not be looked at: what is known of them stays as it was.
-fn blind(plan: &Plan) -> BTreeSet<String> {
-    let unseen = |action: &Action| matches!(action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. }));
-    plan.steps.iter().filter(|step| unseen(&step.action)).map(|step| step.key.to_string()).collect()
 }

@@ -1,16 +1,15 @@
 //! `drift`: how does the host differ from what was applied last, or from these manifests, and since when?
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
-use evenkeel_plan::{Action, Plan, Why};
+use evenkeel_plan::Plan;
 
 use super::output::show;
 use super::plan::Allow;
 use super::{Failure, existing, runtime, style, validate};
 use crate::ledger::Ledger;
-use crate::report::{Clock, DriftReport, seen};
+use crate::report::{Clock, DriftReport, blind, seen};
 use crate::session::Session;
 use crate::settings::{Format, Settings};
 use crate::source::{self, Intent};
@@ -59,14 +58,8 @@ pub async fn run(arguments: &DriftArgs, settings: &Settings) -> Result<u8, Failu
 
 /// Notes since when it is so. A report that cannot be noted is a report all the same.
 fn record(settings: &Settings, plan: &Plan, clock: Clock) {
-    let blind: BTreeSet<String> = plan
-        .steps
-        .iter()
-        .filter(|step| matches!(step.action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. })))
-        .map(|step| step.key.to_string())
-        .collect();
-    let recorded =
-        Ledger::open(&settings.paths).and_then(|ledger| ledger.record_drift(&seen(plan), &blind, &clock.timestamp()));
+    let recorded = Ledger::open(&settings.paths)
+        .and_then(|ledger| ledger.record_drift(&seen(plan), &blind(plan), &clock.timestamp()));
     if let Err(error) = recorded {
         tracing::debug!(%error, "the drift was not recorded");
     }

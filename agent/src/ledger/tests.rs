@@ -217,7 +217,7 @@ fn drift_is_opened_once_and_closed_when_it_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
     let seen = |subject: &str, desired: Option<&str>| Seen {
-        subject: subject.to_owned(),
+        subject: subject.parse().unwrap(),
         field: "shim.routes".to_owned(),
         desired: desired.map(str::to_owned),
         observed: None,
@@ -228,7 +228,7 @@ fn drift_is_opened_once_and_closed_when_it_is_gone() {
     let first = ledger.record_drift(&both, &none, "t1").unwrap();
     assert_eq!((first.opened.len(), first.closed.len()), (2, 0));
     assert_eq!(ledger.record_drift(&both, &none, "t2").unwrap(), DriftChanges::default());
-    let blind = BTreeSet::from(["network/b".to_owned()]);
+    let blind = BTreeSet::from(["network/b".parse().unwrap()]);
     let second = ledger.record_drift(&BTreeSet::new(), &blind, "t3").unwrap();
     let closed = DriftRecord { seen: route, since: "t1".to_owned(), until: Some("t3".to_owned()) };
     assert_eq!(second.closed, std::slice::from_ref(&closed));
@@ -242,8 +242,12 @@ fn history_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
     let many = |round: usize| {
-        let one =
-            |n| Seen { subject: format!("volume/v{n}"), field: format!("{round}"), desired: None, observed: None };
+        let one = |n| Seen {
+            subject: Subject::Object(key(&format!("volume/v{n}"))),
+            field: format!("{round}"),
+            desired: None,
+            observed: None,
+        };
         (0..4_000).map(one).collect::<BTreeSet<_>>()
     };
     for round in 0..4 {
