@@ -78,7 +78,7 @@ pub async fn run(arguments: &ApplyArgs, settings: &Settings) -> Result<u8, Failu
             let _ = std::fs::remove_file(settings.paths.agent_socket());
             let session = LockedSession::open(&settings.paths, runtime(settings)?, lock).await?;
             let intent = source::read(&path, Some(session.ledger()), arguments.allow.allow_empty)?;
-            validate::show_problems(&intent.problems, settings)?;
+            validate::show_problems(&intent.problems, settings);
             let options = arguments.allow.options();
             let told = Arc::clone(&events) as Arc<dyn Events>;
             let mut report = session.apply(&intent.desired, &Manner::asked(options), told).await?;

@@ -44,7 +44,7 @@ pub async fn run(arguments: &DriftArgs, settings: &Settings) -> Result<u8, Failu
             return Err(Failure::new(message, "name the manifests with -f, or apply them first"));
         }
     };
-    validate::show_problems(&intent.problems, settings)?;
+    validate::show_problems(&intent.problems, settings);
     let (_, plan) = session.plan(&intent.desired, &Allow::default().options()).await?;
     let clock = Clock::now();
     if arguments.file.is_none() {
