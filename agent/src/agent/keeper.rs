@@ -64,8 +64,8 @@ impl Keeper {
         &self.options.manifests
     }
 
-    pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
-        self.pace.next(now)
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.pace.next()
     }
 
     pub(super) fn gate(&self, at: Instant) -> Instant {
@@ -142,7 +142,7 @@ impl Keeper {
         };
         // A person who asked waits for the result; the agent by itself has the next repair to think of.
         let patience = if asked.is_some() { Patience::Whole } else { PATIENCE };
-        let manner = Manner { options, patience, resting: self.pace.resting(started) };
+        let manner = Manner { options, patience, resting: self.pace.begin(started) };
         let events: Arc<dyn Events> = match request {
             Some((_, relay)) => Arc::new(relay),
             None => Arc::clone(&self.quiet),
