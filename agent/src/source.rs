@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evenkeel_manifests::{Loaded, Problem, load};
@@ -24,7 +25,7 @@ const REST: Duration = Duration::from_secs(2);
 /// What is desired, with the problems met on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Intent {
-    pub desired: Desired,
+    pub desired: Arc<Desired>,
     pub problems: Vec<Problem>,
     /// Why nothing is deleted, where the source as a whole cannot be trusted.
     pub distrust: Option<String>,
@@ -133,7 +134,7 @@ fn complete(
         desired.held.entry(key.clone()).or_insert(reason);
         insert(ledger, &mut desired, key, entry)?;
     }
-    Ok(Intent { desired, problems, distrust, in_motion })
+    Ok(Intent { desired: Arc::new(desired), problems, distrust, in_motion })
 }
 
 /// Puts an object into its map as it was applied last.

@@ -172,7 +172,7 @@ impl Keeper {
 
     /// Reads the manifests again; where that goes wrong those of before stand.
     async fn read(&mut self, allow_empty: bool, asked: bool) {
-        let (path, ledger) = (self.options.manifests.clone(), Arc::clone(&self.session.ledger));
+        let (path, ledger) = (self.options.manifests.clone(), self.session.ledger.clone());
         let read = tokio::task::spawn_blocking(move || match asked {
             true => source::read(&path, Some(&ledger), allow_empty),
             false => source::read_at_rest(&path, &ledger, allow_empty),

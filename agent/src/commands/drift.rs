@@ -1,6 +1,7 @@
 //! `drift`: how does the host differ from what was applied last, or from these manifests, and since when?
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use evenkeel_plan::Plan;
@@ -37,7 +38,7 @@ pub async fn run(arguments: &DriftArgs, settings: &Settings) -> Result<u8, Failu
     let session = Session::open(&settings.paths, runtime(settings)?).await?;
     let intent = match (&arguments.file, session.ledger()) {
         (Some(file), ledger) => source::read(&existing(file)?, ledger, false)?,
-        (None, Some(ledger)) => Intent { desired: ledger.wanted()?, ..Intent::default() },
+        (None, Some(ledger)) => Intent { desired: Arc::new(ledger.wanted()?), ..Intent::default() },
         (None, None) => {
             let root = settings.paths.root().display();
             let message = format!("nothing was ever applied to {root}");

@@ -72,7 +72,7 @@ async fn start(names: &[Name], settings: &Settings) -> Result<BTreeMap<Name, Str
 /// Does what a pass would do to these containers, ports and mounts included, and to nothing else.
 async fn make(names: &[Name], lock: RootLock, settings: &Settings) -> Result<BTreeMap<Name, String>, Failure> {
     let session = LockedSession::open(&settings.paths, runtime(settings)?, lock).await?;
-    let mut desired = session.ledger().last_applied()?;
+    let mut desired = session.ledger().last_stated()?;
     // Where it was applied from stays as it is recorded.
     desired.source = session.ledger().source()?.unwrap_or_default();
     let wanted = |key: &Key| key.kind == Kind::Container && names.contains(&key.name);
@@ -80,7 +80,7 @@ async fn make(names: &[Name], lock: RootLock, settings: &Settings) -> Result<BTr
     let others = entries.into_keys().filter(|key| !wanted(key)).map(|key| (key, Outcome::Applied));
     let options = Options { allow_data_loss: false, prune: false };
     let manner = Manner { options, patience: Patience::Whole, resting: others.collect() };
-    let report = session.apply(&desired, &manner, Arc::new(Teller::new(settings, Format::Json))).await?;
+    let report = session.apply(&Arc::new(desired), &manner, Arc::new(Teller::new(settings, Format::Json))).await?;
     let why = |name: &Name| {
         let key = Key::new(Kind::Container, name.clone());
         let step = report.plan.steps.iter().find(|step| step.key == key)?;

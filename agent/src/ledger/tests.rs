@@ -57,7 +57,7 @@ fn an_object_goes_through_its_life() {
 
     ledger.intend(&Intents { leaving: vec![data.clone()], ..Intents::default() }).unwrap();
     assert_eq!(ledger.entries().unwrap()[&data].state, EntryState::Deleting);
-    assert!(ledger.last_applied().unwrap().is_empty(), "what is being deleted is no longer desired");
+    assert!(ledger.last_stated().unwrap().is_empty(), "what is being deleted is no longer desired");
     ledger.settle(&[Settled::Gone(data)]).unwrap();
     assert!(ledger.entries().unwrap().is_empty());
 }
@@ -77,13 +77,13 @@ fn an_object_in_sync_takes_over_its_new_manifest() {
 }
 
 #[test]
-fn last_applied_gives_objects_with_file_and_revision() {
+fn last_stated_gives_objects_with_file_and_revision() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
     begin(&ledger, "volume/data", volume("0750"), Some("v.yaml"));
     applied(&ledger, "volume/data");
     ledger.set_source(&Source { path: "/etc/x".into(), revision: "3f2a9c1".to_owned() }).unwrap();
-    let desired = ledger.last_applied().unwrap();
+    let desired = ledger.last_stated().unwrap();
     assert_eq!(desired.volumes["data"].spec.mode.to_string(), "0750");
     assert_eq!(desired.files[&key("volume/data")], Path::new("v.yaml"));
     assert_eq!(desired.source, Source { path: "".into(), revision: "3f2a9c1".to_owned() });
@@ -331,7 +331,7 @@ fn commits(ledger: &Ledger) -> usize {
 #[tokio::test]
 async fn a_hundred_intents_are_one_transaction_and_what_ends_meanwhile_shares_the_next() {
     let directory = tempfile::tempdir().unwrap();
-    let ledger = Arc::new(Ledger::open(&paths(directory.path())).unwrap());
+    let ledger = Ledger::open(&paths(directory.path())).unwrap();
     let before = commits(&ledger);
     let names: Vec<String> = (0..100).map(|number| format!("container/c{number}")).collect();
     let lease = |name: &String| Lease {
@@ -346,7 +346,7 @@ async fn a_hundred_intents_are_one_transaction_and_what_ends_meanwhile_shares_th
     };
     ledger.intend(&intents).unwrap();
     assert_eq!(commits(&ledger) - before, 1);
-    let settler = Arc::new(Settler::new(Arc::clone(&ledger)));
+    let settler = Arc::new(Settler::new(ledger.clone()));
     // The first finds nobody at it and writes alone; the others gather behind it.
     let mut steps = tokio::task::JoinSet::new();
     for name in &names {
@@ -369,7 +369,7 @@ async fn all_who_shared_a_transaction_are_told_that_it_failed() {
     let paths = paths(directory.path());
     drop(Ledger::open(&paths).unwrap());
     let reader = Ledger::open_read_only(&paths).unwrap().unwrap();
-    let settler = Settler::new(Arc::new(reader));
+    let settler = Settler::new(reader);
     let settle = |text: &str| settler.settle(Settled::Gone(key(text)));
     let (a, b, c) = tokio::join!(settle("volume/a"), settle("volume/b"), settle("volume/c"));
     for result in [a, b, c] {
