@@ -122,6 +122,7 @@ async fn ask_agent(
     match answer {
         None => Ok(None),
         Some(Answer::Report(report)) => Ok(Some(*report)),
+        Some(Answer::Failed { message }) => Err(Failure::from(anyhow::anyhow!("the agent's pass failed: {message}"))),
         Some(Answer::Refused { message }) => {
             let hint = "change the manifests there, or stop the agent first";
             Err(Failure::new(message, hint))
