@@ -149,3 +149,24 @@ fn looking_at_a_host_without_anything_is_fine() {
         assert!(!sandbox.paths().root().exists(), "looking writes nothing");
     });
 }
+
+#[test]
+fn status_shows_the_host_beside_an_agent_that_cannot_be_asked() {
+    sandboxed(|sandbox| {
+        sandbox.manifest("data.yaml", story::DATA);
+        sandbox.apply();
+        let socket = sandbox.paths().agent_socket();
+        std::fs::create_dir_all(socket.parent().expect("its directory")).expect("the run directory");
+        let listener = std::os::unix::net::UnixListener::bind(socket).expect("the socket");
+        let another = std::thread::spawn(move || {
+            use std::io::{BufRead, BufReader, Write};
+            let (mut stream, _) = listener.accept().expect("an asker");
+            let mut request = String::new();
+            BufReader::new(&stream).read_line(&mut request).expect("a request");
+            stream.write_all(b"{\"answer\": \"tea\"}\n").expect("an answer");
+        });
+        let run = sandbox.evenkeel(&["status"]).expect_code(0);
+        run.says("answers in words of another release").says("volume/data");
+        another.join().expect("the other agent");
+    });
+}

@@ -102,7 +102,7 @@ async fn dry_run(arguments: &ApplyArgs, path: Option<PathBuf>, settings: &Settin
     let path = path.ok_or_else(|| Failure::new("nothing was ever applied here", "name the manifests with -f"))?;
     let report = plan(&session, &existing(&path)?, arguments.allow, settings).await?;
     show(arguments.output, &report, || report.text(style(settings)))?;
-    Ok(if report.problems.is_empty() { 0 } else { 1 })
+    Ok(if report.problems.is_empty() && report.complete { 0 } else { 1 })
 }
 
 /// Has the agent of the root make the pass; `None` where none runs.
