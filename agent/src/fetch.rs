@@ -67,6 +67,11 @@ impl Fetches {
         fetched.unwrap_or_else(|| Err("the fetch ended abnormally".to_owned())).map_err(NotDone::Failed)
     }
 
+    /// Forgets what ended and was never taken, unless `is_wanted` says that it still is: later it would be told as news.
+    pub fn forget_ended(&self, is_wanted: impl Fn(&Name, &ImageSpec) -> bool) {
+        self.lock().retain(|name, fetch| fetch.result.borrow().is_none() || is_wanted(name, &fetch.spec));
+    }
+
     /// Waits until a fetch that no pass waits for has ended.
     pub async fn ended(&self) {
         self.ended.notified().await;
@@ -99,5 +104,30 @@ impl Fetches {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Fetch>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_and_is_not_wanted_any_more_is_forgotten() {
+        let spec: ImageSpec = serde_json::from_value(serde_json::json!({"archive": "a.tar"})).unwrap();
+        let other: ImageSpec = serde_json::from_value(serde_json::json!({"archive": "b.tar"})).unwrap();
+        let fetch = |result| Fetch { spec: spec.clone(), result: watch::channel(result).1 };
+        let fetches = Fetches::default();
+        let ended = || Some(Err("no such file".to_owned()));
+        for (name, result) in [("running", None), ("wanted", ended()), ("gone", ended()), ("changed", ended())] {
+            fetches.lock().insert(name.parse().unwrap(), fetch(result));
+        }
+        let wanted = |name: &Name, fetched: &ImageSpec| match name.as_str() {
+            "wanted" => *fetched == spec,
+            "changed" => *fetched == other,
+            _ => false,
+        };
+        fetches.forget_ended(wanted);
+        let left: Vec<String> = fetches.lock().keys().map(ToString::to_string).collect();
+        assert_eq!(left, ["running", "wanted"]);
     }
 }

@@ -1,39 +1,43 @@
 //! Carries out a plan: look, plan, write the ledger, do, report.
 //!
 //! One pass goes through three phases: deletions (containers before what they use), the firewall's one transaction,
-//! then everything that is made or repaired, side by side along the plan's order. What is to be done was decided by the
-//! planner; here is only the order of writes that keeps a kill at any instant harmless.
+//! then everything that is made or repaired, side by side along the plan's order, with the deletions of what has to be
+//! left first. What is to be done was decided by the planner; here is only the order of writes that keeps a kill at any
+//! instant harmless.
 
 mod conditions;
+mod intents;
+mod make;
+mod remove;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use evenkeel_host::image::Progress;
-use evenkeel_host::{Applier, ApplyError, ContainerPlan, Known, error_chain};
+use evenkeel_host::{Applier, Known, error_chain};
 use evenkeel_plan::{
-    Action, Desired, Drift, Key, Kind, Name, Observed, ObservedImage, Options, Outcome, Plan, Remedy, Report, Step,
-    Why, plan,
+    Action, Desired, Key, Kind, Name, Observed, ObservedImage, ObservedNetwork, Options, Outcome, Plan, Report, Sight,
+    Step, plan,
 };
+use evenkeel_schema::ImageSpec;
 use evenkeel_shim::fail_point;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::fetch::{Fetches, Patience};
-use crate::ledger::{Intents, Lease, Ledger, LedgerError, Seen, Settled, Settler, Stated};
+use crate::ledger::{Ledger, Seen, Settler, Subject};
 use crate::report;
-use crate::schedule::{self, NotDone};
-use crate::session::{LockedSession, SessionError};
+use crate::schedule::NotDone;
+use crate::session::{LockedSession, Remembered, SessionError};
+use conditions::Waits;
+use remove::Deletions;
 
 /// Steps carried out side by side.
 const WIDTH: usize = 32;
-/// Deletions side by side: they mostly wait, and the kernel ends many namespaces at the price of one.
-const DELETION_WIDTH: usize = 256;
 
 /// Told of every step as it happens.
 pub trait Events: Send + Sync {
-    fn planned(&self, _plan: &Plan) {}
     fn started(&self, _key: &Key, _deed: Deed) {}
     fn finished(&self, _key: &Key, _deed: Deed, _outcome: &Outcome, _took: Duration) {}
     /// Where the progress of downloads goes.
@@ -75,38 +79,31 @@ impl LockedSession {
     /// Only what stops the pass as a whole: the ledger cannot be written. A failed step is an outcome in the report.
     pub async fn apply(
         &self,
-        desired: &Desired,
+        desired: &Arc<Desired>,
         manner: &Manner,
         events: Arc<dyn Events>,
     ) -> Result<Report, SessionError> {
         self.applier.ready();
-        let known = self.known()?;
-        let observed = self.observer().observe(desired, &known).await;
-        let plan = plan(desired, &observed, &manner.options);
-        events.planned(&plan);
-        let mut report = Report {
-            source: desired.source.clone(),
-            complete: plan.complete(),
-            problems: plan.problems().collect(),
-            plan,
-            outcomes: BTreeMap::new(),
-        };
+        let remembered = self.remembered()?;
+        let observed = self.observer().observe(desired, &remembered.known).await;
+        let plan = Arc::new(plan(desired, &observed, &manner.options));
+        let mut problems: Vec<String> = plan.problems().collect();
+        self.forget_fetches(desired, &plan);
         let earlier = self.ledger.source()?;
+        let seen = seen(&plan, &remembered.known);
         // What differs from manifests that did not change came from outside: that is history even if it is repaired.
         if earlier.as_ref().is_some_and(|earlier| earlier.revision == desired.source.revision) {
-            let seen = report::seen(&report.plan);
-            self.record_drift(&mut report, seen);
+            problems.extend(self.record_drift(&plan, &seen));
         }
         if earlier.as_ref() != Some(&desired.source) {
             self.ledger.set_source(&desired.source)?;
         }
-        let pass = Arc::new(Pass::new(self, desired, known, &observed, report.plan.clone(), manner, events));
+        let pass = Arc::new(Pass::new(self, desired, remembered, &observed, &plan, manner, events));
         // Also where there is nothing to do: a policy that changed needs no deed, only to be known.
         pass.record_intents()?;
         fail_point!("pass.intended");
-        if report.plan.has_work() {
-            report = self.carry_out(&pass, report).await;
-        }
+        let done = if plan.has_work() { self.carry_out(&pass).await } else { Done::default() };
+        drop(pass);
         self.applier.unready().await;
         // What cannot be collected now costs room, nothing else.
         if let Err(error) = self.applier.collect_images().await {
@@ -115,369 +112,153 @@ impl LockedSession {
         if let Err(error) = self.applier.keep_sight() {
             tracing::debug!(%error, "the next pass lists the firewall's table once more");
         }
-        let left = report::seen(&report.plan).into_iter().filter(|seen| !is_repaired(seen, &report)).collect();
-        self.record_drift(&mut report, left);
+        let left: BTreeSet<Seen> = seen.into_iter().filter(|seen| !done.has_repaired(seen, manner)).collect();
+        problems.extend(done.firewall_problem);
+        problems.extend(self.record_drift(&plan, &left));
         fail_point!("pass.ended");
-        Ok(report)
+        Ok(Report {
+            source: desired.source.clone(),
+            complete: plan.complete(),
+            plan: Arc::unwrap_or_clone(plan),
+            outcomes: done.outcomes,
+            problems,
+        })
     }
 
-    async fn carry_out(&self, pass: &Arc<Pass>, mut report: Report) -> Report {
+    async fn carry_out(&self, pass: &Arc<Pass>) -> Done {
         let deleted = pass.delete().await;
         fail_point!("pass.deleted");
-        if report.plan.firewall_differs
-            && let Err(error) = self.applier.apply_firewall(&report.plan.firewall).await
+        let mut firewall_problem = None;
+        if pass.plan.firewall_differs
+            && let Err(error) = self.applier.apply_firewall(&pass.plan.firewall).await
         {
-            report.problems.push(format!("firewall: {}", error_chain(&error)));
+            firewall_problem = Some(format!("firewall: {}", error_chain(&error)));
         }
         fail_point!("pass.firewalled");
-        report.outcomes = Pass::make(pass, deleted).await;
-        report
+        Done { outcomes: Pass::make(pass, deleted).await, firewall_problem }
     }
 
     /// Records what differs, so that a later report can say since when. A disk without room for history is a problem to tell and
     /// no reason to leave the host as it is.
-    fn record_drift(&self, report: &mut Report, seen: BTreeSet<Seen>) {
-        let recorded = self.ledger.record_drift(&seen, &blind(&report.plan), &report::Clock::now().timestamp());
-        if let Err(error) = recorded {
-            report.problems.push(error_chain(&error));
-        }
+    fn record_drift(&self, plan: &Plan, seen: &BTreeSet<Seen>) -> Option<String> {
+        let recorded = self.ledger.record_drift(seen, &report::blind(plan), &report::Clock::now().timestamp());
+        recorded.err().map(|error| error_chain(&error))
+    }
+
+    /// Forgets what was fetched for a plan of before: an image of it may have gone again meanwhile.
+    fn forget_fetches(&self, desired: &Desired, plan: &Plan) {
+        let fetches = |step: &&Step| {
+            step.key.kind == Kind::Image
+                && matches!(step.action, Action::Create | Action::Update(_) | Action::Replace(_))
+        };
+        let wanted: BTreeSet<&Name> = plan.steps.iter().filter(fetches).map(|step| &step.key.name).collect();
+        let is_wanted = |name: &Name, spec: &ImageSpec| {
+            wanted.contains(name) && desired.images.get(name).is_some_and(|object| object.spec == *spec)
+        };
+        self.fetches.forget_ended(is_wanted);
     }
 }
 
-/// Tells whether a pass did away with a difference.
-fn is_repaired(seen: &Seen, report: &Report) -> bool {
-    match seen.subject.parse::<Key>() {
-        Ok(key) => report.outcomes.get(&key) == Some(&Outcome::Applied),
-        // The firewall as a whole, which a pass replaces unless it says what stood in the way.
-        Err(_) => report.problems.is_empty(),
+/// Lists what differs, less what no manifest wanted before: `start` looks at what is only kept, and that is no drift.
+fn seen(plan: &Plan, known: &Known) -> BTreeSet<Seen> {
+    let is_kept = |key: &Key| known.ledger.contains_key(key) && !known.wanted.contains(key);
+    let mut seen = report::seen(plan);
+    seen.retain(|seen| !matches!(&seen.subject, Subject::Object(key) if is_kept(key)));
+    seen
+}
+
+/// What came of the steps of a pass.
+#[derive(Default)]
+struct Done {
+    outcomes: BTreeMap<Key, Outcome>,
+    /// Why the firewall's table is not as it should be.
+    firewall_problem: Option<String>,
+}
+
+impl Done {
+    /// Tells whether a difference was done away with. What rested has an outcome too, that of its last try.
+    fn has_repaired(&self, seen: &Seen, manner: &Manner) -> bool {
+        match &seen.subject {
+            Subject::Object(key) => {
+                !manner.resting.contains_key(key) && self.outcomes.get(key) == Some(&Outcome::Applied)
+            }
+            Subject::Firewall => self.firewall_problem.is_none(),
+        }
     }
 }
 
 /// Everything that the steps of one pass share.
 struct Pass {
     applier: Applier,
-    ledger: Arc<Ledger>,
+    ledger: Ledger,
     settler: Settler,
-    desired: Desired,
-    /// Networks as they were applied last, for those whose manifest went.
-    last_applied: Desired,
-    /// Objects that a manifest stated at the last pass.
-    last_wanted: BTreeSet<Key>,
-    leases: BTreeMap<Name, BTreeMap<Name, BTreeSet<IpAddr>>>,
-    plan: Plan,
-    actions: BTreeMap<Key, Action>,
+    desired: Arc<Desired>,
+    known: Known,
+    /// Objects that were applied to the end.
+    applied: BTreeSet<Key>,
+    plan: Arc<Plan>,
+    /// Where in the plan the steps are that are tried.
+    places: BTreeMap<Key, usize>,
+    deletions: Deletions,
+    /// Networks that are there and that evenkeel did not make.
+    foreign_networks: BTreeSet<Name>,
     /// Images by name: those found, then those fetched.
     images: Mutex<BTreeMap<Name, ObservedImage>>,
     fetches: Arc<Fetches>,
     patience: Patience,
     resting: BTreeMap<Key, Outcome>,
+    waits: Waits,
+    slots: Semaphore,
     events: Arc<dyn Events>,
 }
 
 impl Pass {
     fn new(
         session: &LockedSession,
-        desired: &Desired,
-        known: Known,
+        desired: &Arc<Desired>,
+        remembered: Remembered,
         observed: &Observed,
-        plan: Plan,
+        plan: &Arc<Plan>,
         manner: &Manner,
         events: Arc<dyn Events>,
     ) -> Pass {
+        let is_foreign = |sight: &Sight<ObservedNetwork>| matches!(sight, Sight::Found { owned: false, .. });
+        let foreign = observed.networks.iter().filter(|(_, sight)| is_foreign(sight)).map(|(name, _)| name.clone());
         let found = observed.images.iter().filter_map(|(name, sight)| Some((name.clone(), sight.found()?.clone())));
+        let places = plan.steps.iter().enumerate().map(|(place, step)| (step.key.clone(), place));
         Pass {
             applier: session.applier.clone(),
-            ledger: Arc::clone(&session.ledger),
-            settler: Settler::new(Arc::clone(&session.ledger)),
-            desired: desired.clone(),
-            last_applied: known.last_applied,
-            last_wanted: known.wanted,
-            leases: known.leases,
-            actions: plan
-                .steps
-                .iter()
-                .filter(|step| !manner.resting.contains_key(&step.key))
-                .map(|step| (step.key.clone(), step.action.clone()))
-                .collect(),
-            plan,
+            ledger: session.ledger.clone(),
+            settler: Settler::new(session.ledger.clone()),
+            desired: Arc::clone(desired),
+            known: remembered.known,
+            applied: remembered.applied,
+            plan: Arc::clone(plan),
+            places: places.filter(|(key, _)| !manner.resting.contains_key(key)).collect(),
+            deletions: Deletions::of(plan, observed, &manner.resting),
+            foreign_networks: foreign.collect(),
             images: Mutex::new(found.collect()),
             fetches: Arc::clone(&session.fetches),
             patience: manner.patience,
             resting: manner.resting.clone(),
+            waits: Waits::default(),
+            slots: Semaphore::new(WIDTH),
             events,
         }
     }
 
-    /// Writes every intent before the first deed, so that nothing made is ever unknown.
-    fn record_intents(&self) -> Result<(), LedgerError> {
-        let mut intents = Intents::default();
-        for (key, action) in &self.actions {
-            match action {
-                // A container that cannot be made yet is wanted all the same: `drift` must know of it.
-                Action::Hold(Why::Conflict { .. } | Why::Unreadable { .. })
-                    if key.kind != Kind::Container || self.last_applied.contains(key) => {}
-                // Repaired to what it was: the ledger knows it, and nothing that it does not know is made.
-                Action::Update(_) if self.is_as_applied(key) => {}
-                Action::Create
-                | Action::Update(_)
-                | Action::Replace(_)
-                | Action::Hold(Why::Conflict { .. } | Why::Unreadable { .. }) => {
-                    intents.begun.extend(self.stated(key));
-                }
-                // In sync already; the ledger follows a manifest that changed without the host having to.
-                Action::Keep => intents.kept.extend(self.stated(key)),
-                Action::Delete => intents.leaving.push(key.clone()),
-                Action::Hold(Why::Kept) if self.last_wanted.contains(key) => intents.released.push(key.clone()),
-                Action::Hold(_) => {}
-            }
-        }
-        for (container, endpoints) in self.plan.endpoints.iter().filter(|(container, _)| self.is_made(container)) {
-            let held = self.leases.get(container);
-            let leases = endpoints.iter().map(|endpoint| Lease {
-                container: container.clone(),
-                network: endpoint.network.clone(),
-                addresses: endpoint.leased.iter().copied().collect(),
-            });
-            let is_news = |lease: &Lease| {
-                held.and_then(|held| held.get(&lease.network))
-                    .map_or(!lease.addresses.is_empty(), |held| *held != lease.addresses)
-            };
-            intents.leases.extend(leases.filter(is_news));
-        }
-        self.ledger.intend(&intents)?;
-        fail_point!("pass.begun");
-        Ok(())
+    /// Lists the steps that are tried in this pass, in the plan's order.
+    fn tried(&self) -> impl Iterator<Item = &Step> {
+        self.plan.steps.iter().filter(|step| !self.resting.contains_key(&step.key))
     }
 
-    /// Tells whether an object's manifest is the one that was applied last.
-    fn is_as_applied(&self, key: &Key) -> bool {
-        let (now, last, name) = (&self.desired, &self.last_applied, &key.name);
-        match key.kind {
-            Kind::Image => now.images.get(name) == last.images.get(name),
-            Kind::Volume => now.volumes.get(name) == last.volumes.get(name),
-            Kind::Network => now.networks.get(name) == last.networks.get(name),
-            Kind::Container => now.containers.get(name) == last.containers.get(name),
-        }
-    }
-
-    fn is_made(&self, container: &Name) -> bool {
-        let action = self.actions.get(&Key::new(Kind::Container, container.clone()));
-        matches!(action, Some(Action::Create | Action::Update(_) | Action::Replace(_)))
-    }
-
-    fn stated(&self, key: &Key) -> Option<Stated> {
-        let object = match key.kind {
-            Kind::Image => serde_json::to_value(self.desired.images.get(&key.name)?),
-            Kind::Volume => serde_json::to_value(self.desired.volumes.get(&key.name)?),
-            Kind::Network => serde_json::to_value(self.desired.networks.get(&key.name)?),
-            Kind::Container => serde_json::to_value(self.desired.containers.get(&key.name)?),
-        };
-        // The types hold only maps with text keys, which JSON always takes.
-        Some(Stated { key: key.clone(), object: object.ok()?, file: self.desired.files.get(key).cloned() })
-    }
-
-    /// Deletes what is to go, and what is to be made anew: dependants first.
-    async fn delete(self: &Arc<Self>) -> BTreeMap<Key, Outcome> {
-        let going: BTreeSet<&Key> = self
-            .actions
-            .iter()
-            .filter(|(key, action)| match action {
-                Action::Delete => true,
-                // An image is replaced by fetching it: containers of the old one keep its layers until then.
-                Action::Replace(_) => key.kind != Kind::Image,
-                _ => false,
-            })
-            .map(|(key, _)| key)
-            .collect();
-        let graph = going
-            .iter()
-            .map(|key| {
-                let users = going.iter().filter(|user| self.uses(user, key)).map(|user| (*user).clone());
-                ((*key).clone(), users.collect())
-            })
-            .collect();
-        let pass = Arc::clone(self);
-        schedule::run(&graph, &BTreeMap::new(), DELETION_WIDTH, |key| {
-            let pass = Arc::clone(&pass);
-            async move {
-                let deleting = matches!(pass.actions.get(&key), Some(Action::Delete));
-                let deed = if deleting { Deed::Delete } else { Deed::Replace };
-                let started = Instant::now();
-                pass.events.started(&key, deed);
-                let result = pass.delete_one(&key, deleting).await;
-                if deleting || result.is_err() {
-                    pass.finished(&key, deed, &result, started);
-                }
-                result
-            }
-        })
-        .await
-    }
-
-    /// Tells whether `user` must be gone before `used` can go.
-    fn uses(&self, user: &Key, used: &Key) -> bool {
-        if user.kind != Kind::Container || user == used {
-            return false;
-        }
-        let Some(object) =
-            self.last_applied.containers.get(&user.name).or_else(|| self.desired.containers.get(&user.name))
-        else {
-            // Unknown to us: everything else waits for it.
-            return used.kind != Kind::Container;
-        };
-        let spec = &object.spec;
-        match used.kind {
-            Kind::Image => true,
-            Kind::Network => spec.networks.iter().any(|attachment| attachment.name == used.name),
-            Kind::Volume => spec.mounts.iter().any(
-                |mount| matches!(&mount.source, evenkeel_schema::MountSource::Volume(volume) if *volume == used.name),
-            ),
-            Kind::Container => {
-                let shares = matches!(&spec.network_mode, Some(evenkeel_schema::NetworkMode::Container(other)) if *other == used.name);
-                shares || spec.depends_on.iter().any(|dependency| dependency.container == used.name)
-            }
-        }
-    }
-
-    async fn delete_one(&self, key: &Key, forget: bool) -> Result<(), NotDone> {
-        let applier = &self.applier;
-        let deleted = match key.kind {
-            Kind::Container => applier.remove_container(&key.name).await,
-            Kind::Network => applier.remove_network(&key.name).await,
-            // A volume that is replaced loses its data; only a confirmed plan says so.
-            Kind::Volume => applier.remove_volume(&key.name).await,
-            Kind::Image => applier.remove_image(&key.name).await,
-        };
-        deleted.map_err(|error| error_chain(&error))?;
-        fail_point!("step.deleted");
-        if forget {
-            self.settler.settle(Settled::Gone(key.clone())).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes and repairs, side by side along the plan's order.
-    async fn make(pass: &Arc<Self>, deleted: BTreeMap<Key, Outcome>) -> BTreeMap<Key, Outcome> {
-        let mut graph = BTreeMap::new();
-        let mut outcomes = deleted;
-        let has_work = |step: &&Step| !matches!(step.action, Action::Keep | Action::Hold(_));
-        for step in pass.plan.steps.iter().filter(has_work) {
-            if let Some(outcome) = pass.resting.get(&step.key) {
-                outcomes.insert(step.key.clone(), outcome.clone());
-            }
-        }
-        for step in &pass.plan.steps {
-            let makes = matches!(step.action, Action::Create | Action::Update(_) | Action::Replace(_));
-            let gone = matches!(outcomes.get(&step.key), None | Some(Outcome::Applied));
-            // A replacement whose deletion failed keeps that outcome.
-            if makes && gone && !pass.resting.contains_key(&step.key) {
-                graph.insert(step.key.clone(), step.after.clone());
-            }
-        }
-        let made = schedule::run(&graph, &outcomes, WIDTH, |key| {
-            let pass = Arc::clone(pass);
-            async move {
-                let deed = match pass.actions.get(&key) {
-                    Some(Action::Create) => Deed::Create,
-                    Some(Action::Replace(_)) => Deed::Replace,
-                    _ => Deed::Update,
-                };
-                let started = Instant::now();
-                pass.events.started(&key, deed);
-                let result = pass.make_one(&key).await;
-                pass.finished(&key, deed, &result, started);
-                result
-            }
-        })
-        .await;
-        for (key, outcome) in &made {
-            if let Outcome::Blocked { .. } = outcome {
-                pass.events.finished(key, Deed::Create, outcome, Duration::ZERO);
-            }
-        }
-        outcomes.extend(made);
-        outcomes
+    /// Gives the step of an object, where it is tried in this pass.
+    fn step(&self, key: &Key) -> Option<&Step> {
+        self.plan.steps.get(*self.places.get(key)?)
     }
 
     fn finished(&self, key: &Key, deed: Deed, result: &Result<(), NotDone>, started: Instant) {
         let outcome = result.clone().map_or_else(Outcome::from, |()| Outcome::Applied);
         self.events.finished(key, deed, &outcome, started.elapsed());
     }
-
-    async fn make_one(&self, key: &Key) -> Result<(), NotDone> {
-        fail_point!("step.begun");
-        let name = &key.name;
-        let made = match key.kind {
-            Kind::Image => {
-                self.fetch_image(name).await?;
-                Ok(())
-            }
-            Kind::Volume => match self.desired.volumes.get(name) {
-                Some(object) => self.applier.ensure_volume(name, &object.spec).await,
-                None => Ok(()),
-            },
-            Kind::Network => match self.desired.networks.get(name) {
-                Some(object) if self.adopts(key) => self.applier.adopt_network(name, &object.spec).await,
-                Some(object) => self.applier.ensure_network(name, &object.spec).await,
-                None => Ok(()),
-            },
-            Kind::Container => {
-                self.wait_for_conditions(key).await?;
-                self.make_container(key).await?
-            }
-        };
-        made.map_err(|error| error_chain(&error))?;
-        fail_point!("step.made");
-        Ok(self.settler.settle(Settled::Applied(key.clone())).await?)
-    }
-
-    /// Tells whether the plan takes over what evenkeel did not make.
-    fn adopts(&self, key: &Key) -> bool {
-        let drifts = self.actions.get(key).map(|action| match action {
-            Action::Update(drifts) | Action::Replace(drifts) => drifts.as_slice(),
-            Action::Keep | Action::Create | Action::Delete | Action::Hold(_) => &[],
-        });
-        drifts.is_some_and(|drifts| drifts.iter().any(|drift| drift.field == "policy.adopt"))
-    }
-
-    async fn fetch_image(&self, name: &Name) -> Result<(), NotDone> {
-        let Some(object) = self.desired.images.get(name) else { return Ok(()) };
-        let fetch = self.fetches.fetch(&self.applier, name, &object.spec, &self.events, self.patience);
-        let image = fetch.await?;
-        self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), image);
-        Ok(())
-    }
-
-    /// Makes, repairs or restarts one container. The outer error is ours, the inner one the host's.
-    async fn make_container(&self, key: &Key) -> Result<Result<(), ApplyError>, String> {
-        let name = &key.name;
-        let Some(object) = self.desired.containers.get(name) else { return Ok(Ok(())) };
-        let image_name = self.desired.image_of(&object.spec);
-        let image_name = image_name.ok_or_else(|| format!("no image `{}` is desired", object.spec.image))?;
-        let image = self.images.lock().unwrap_or_else(PoisonError::into_inner).get(image_name).cloned();
-        let image = image.ok_or_else(|| format!("image {image_name} is not in the store"))?;
-        let hosts = self.plan.hosts.of(name);
-        let endpoints = self.plan.endpoints.get(name).map(Vec::as_slice).unwrap_or_default();
-        let namespace_of = evenkeel_plan::namespace_holder(&self.desired, name, &object.spec);
-        let plan = ContainerPlan { name, spec: &object.spec, image: &image, endpoints, hosts: &hosts, namespace_of };
-        let drifts = match self.actions.get(key) {
-            Some(Action::Update(drifts)) => drifts.as_slice(),
-            _ => return Ok(self.applier.start_container(&plan).await),
-        };
-        let only = |fits: fn(&Drift) -> bool| drifts.iter().all(fits);
-        Ok(if only(|drift| drift.remedy == Remedy::Live) {
-            self.applier.update_container(&plan).await
-        } else if only(|drift| drift.remedy == Remedy::Live || drift.field == "state") {
-            // It only does not run. Whoever started it in the meantime is not undone by a stop.
-            self.applier.start_container(&plan).await
-        } else {
-            self.applier.restart_container(&plan).await
-        })
-    }
-}
-
-/// Lists the subjects that could not be looked at: what is known of them stays as it was.
-fn blind(plan: &Plan) -> BTreeSet<String> {
-    let unseen = |action: &Action| matches!(action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. }));
-    plan.steps.iter().filter(|step| unseen(&step.action)).map(|step| step.key.to_string()).collect()
 }

@@ -3,14 +3,15 @@
 //! A [`Session`] sees; only a [`LockedSession`] holds the [`Applier`] that can write to the host. Verbs that must not
 //! change anything are given the first and so have nothing to change anything with.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use evenkeel_host::container::RuntimeProgram;
 use evenkeel_host::{Applier, Known, ObserveError, Observer, Paths, RootHeld};
-use evenkeel_plan::{Desired, Observed, Options, Plan, plan};
+use evenkeel_plan::{Desired, Key, Observed, Options, Plan, plan};
 
 use crate::fetch::Fetches;
-use crate::ledger::{EntryState, Ledger, LedgerError};
+use crate::ledger::{Entry, EntryState, Ledger, LedgerError};
 use crate::lock::{LockError, RootLock};
 
 impl RootHeld for RootLock {}
@@ -56,7 +57,7 @@ impl Session {
 
     /// Reads what only the ledger knows.
     pub fn known(&self) -> Result<Known, SessionError> {
-        self.ledger.as_ref().map_or_else(|| Ok(Known::default()), |ledger| Ok(known(ledger)?))
+        self.ledger.as_ref().map_or_else(|| Ok(Known::default()), |ledger| Ok(remembered(ledger)?.known))
     }
 
     /// Looks at the host.
@@ -75,14 +76,14 @@ impl Session {
 /// A root locked for changing.
 pub struct LockedSession {
     pub(crate) applier: Applier,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) ledger: Ledger,
     pub(crate) fetches: Arc<Fetches>,
 }
 
 impl LockedSession {
     /// Opens a root against its lock, making its state directory where it is missing.
     pub async fn open(paths: &Paths, runtime: RuntimeProgram, lock: RootLock) -> Result<LockedSession, SessionError> {
-        let ledger = Arc::new(Ledger::open(paths)?);
+        let ledger = Ledger::open(paths)?;
         let observer = Observer::open(paths.clone(), runtime).await?;
         Ok(LockedSession { applier: Applier::new(observer, Arc::new(lock)), ledger, fetches: Arc::default() })
     }
@@ -96,22 +97,33 @@ impl LockedSession {
     }
 
     /// Reads what only the ledger knows.
-    pub fn known(&self) -> Result<Known, SessionError> {
-        Ok(known(&self.ledger)?)
+    pub(crate) fn remembered(&self) -> Result<Remembered, SessionError> {
+        Ok(remembered(&self.ledger)?)
     }
 }
 
-fn known(ledger: &Ledger) -> Result<Known, LedgerError> {
+/// What only the ledger knows.
+pub(crate) struct Remembered {
+    /// What an observer is told of it.
+    pub known: Known,
+    /// Objects that were applied to the end, with the manifest that was stated last.
+    pub applied: BTreeSet<Key>,
+}
+
+fn remembered(ledger: &Ledger) -> Result<Remembered, LedgerError> {
     let entries = ledger.entries()?;
-    Ok(Known {
+    let is_applied = |(_, entry): &(&Key, &Entry)| entry.state == EntryState::Applied;
+    let applied = entries.iter().filter(is_applied).map(|(key, _)| key.clone()).collect();
+    let known = Known {
         ledger: entries.iter().map(|(key, entry)| (key.clone(), entry.policy)).collect(),
         wanted: entries
             .iter()
             .filter(|(_, entry)| entry.state != EntryState::Kept)
             .map(|(key, _)| key.clone())
             .collect(),
-        last_applied: ledger.last_applied_of(entries)?,
+        last_stated: ledger.last_stated_of(entries)?,
         leases: ledger.leases()?,
         overrides: ledger.overrides()?,
-    })
+    };
+    Ok(Remembered { known, applied })
 }

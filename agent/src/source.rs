@@ -4,10 +4,11 @@
 //! into it, are held as they were applied last, and so is everything where the source as a whole was lost: unreadable in
 //! part, or suddenly empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evenkeel_manifests::{Loaded, Problem, load};
@@ -25,7 +26,7 @@ const REST: Duration = Duration::from_secs(2);
 /// What is desired, with the problems met on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Intent {
-    pub desired: Desired,
+    pub desired: Arc<Desired>,
     pub problems: Vec<Problem>,
     /// Why nothing is deleted, where the source as a whole cannot be trusted.
     pub distrust: Option<String>,
@@ -83,19 +84,18 @@ fn complete(
 ) -> Result<Intent, LedgerError> {
     let Loaded { mut desired, problems, broken_files, empty_files, unknown, complete, locked } = loaded;
     let (mut distrust, mut in_motion) = (None, locked.is_some());
-    let is_missing = |(key, entry): (&Key, &Entry)| {
-        let wanted = matches!(entry.state, EntryState::Applying | EntryState::Applied);
-        wanted && !desired.contains(key) && !desired.held.contains_key(key)
-    };
+    let is_wanted = |entry: &Entry| matches!(entry.state, EntryState::Applying | EntryState::Applied);
+    let is_missing =
+        |(key, entry): (&Key, &Entry)| is_wanted(entry) && !desired.contains(key) && !desired.held.contains_key(key);
     // A source that never stated anything holds nothing up; one that did and now states nothing is taken for lost.
     if !complete {
         distrust = Some("the source could not be read whole: nothing is deleted".to_owned());
     } else if let Some(lock) = &locked {
         distrust = Some(format!("git is at work, {} is there: nothing is deleted until it is gone", lock.display()));
-    } else if desired.is_empty() && !entries.is_empty() && !allow_empty {
+    } else if desired.is_empty() && entries.values().any(|entry| entry.state != EntryState::Kept) && !allow_empty {
         let path = desired.source.path.display();
         distrust = Some(format!("{path} states nothing: nothing is deleted without --allow-empty"));
-    } else if wait_for_rest && entries.iter().any(is_missing) && changed_within(&desired.source.path, REST) {
+    } else if wait_for_rest && entries.iter().any(is_missing) && is_young(&desired.source.path) {
         let path = desired.source.path.display();
         distrust = Some(format!("{path} changed a moment ago: nothing is deleted before it has rested"));
         in_motion = true;
@@ -116,7 +116,8 @@ fn complete(
             None => broken_files.contains(&file),
         };
         let held = desired.held.contains_key(key);
-        if elsewhere && !held {
+        // What is going or only kept was stated by no file then, and is not now.
+        if elsewhere && !held && is_wanted(entry) {
             insert(ledger, &mut desired, key, entry)?;
             continue;
         }
@@ -136,7 +137,7 @@ fn complete(
         desired.held.entry(key.clone()).or_insert(reason);
         insert(ledger, &mut desired, key, entry)?;
     }
-    Ok(Intent { desired, problems, distrust, in_motion })
+    Ok(Intent { desired: Arc::new(desired), problems, distrust, in_motion })
 }
 
 /// Puts an object into its map as it was applied last.
@@ -157,18 +158,33 @@ fn part_of(path: &Path, whole: &Path) -> Option<PathBuf> {
     (!below.as_os_str().is_empty() && path.is_file()).then(|| below.to_owned())
 }
 
+/// Tells whether the source has not rested yet.
+fn is_young(path: &Path) -> bool {
+    changed_within(path, REST, &mut BTreeSet::new())
+}
+
 /// Tells whether a file or directory of the source changed so shortly ago, by its ctime, which no copy sets back. Hidden ones
-/// are none of its manifests.
-fn changed_within(path: &Path, span: Duration) -> bool {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return false };
+/// are none of its manifests. Links are followed, as the loader does; `visited` has the directories by device and inode, of
+/// which a ring of links is looked through once.
+fn changed_within(path: &Path, span: Duration, visited: &mut BTreeSet<(u64, u64)>) -> bool {
+    // The link itself too: it may be switched to what was there for long.
+    let Ok(link) = fs::symlink_metadata(path) else { return false };
+    let Ok(metadata) = fs::metadata(path) else { return is_younger(&link, span) };
+    if is_younger(&link, span) || is_younger(&metadata, span) {
+        return true;
+    }
+    if !metadata.is_dir() || !visited.insert((metadata.dev(), metadata.ino())) {
+        return false;
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    let mut shown = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    shown.any(|entry| changed_within(&entry.path(), span, visited))
+}
+
+fn is_younger(metadata: &fs::Metadata, span: Duration) -> bool {
     let (seconds, part) = (u64::try_from(metadata.ctime()).ok(), u32::try_from(metadata.ctime_nsec()).ok());
     let changed = seconds.zip(part).map(|(seconds, part)| UNIX_EPOCH + Duration::new(seconds, part));
     // A time to come is that of a clock that was set back.
     let age = changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
-    if age.is_some_and(|age| age < span) {
-        return true;
-    }
-    let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
-    let mut shown = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
-    metadata.is_dir() && shown.any(|entry| changed_within(&entry.path(), span))
+    age.is_some_and(|age| age < span)
 }

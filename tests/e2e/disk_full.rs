@@ -121,3 +121,32 @@ fn a_file_system_without_inodes_is_told_and_given_back() {
         store::assert_sound(&sandbox.paths());
     });
 }
+
+#[test]
+fn a_pass_that_cannot_be_noted_is_no_good_one() {
+    sandboxed(|sandbox| {
+        small_root(sandbox, "mount -t tmpfs -o size=8m,mode=755 none ROOT");
+        sandbox.manifest("free.yaml", story::DATA);
+        let agent = sandbox.agent(&["--resync", "1s"]);
+        let pass = || sandbox.evenkeel(&["status", "-o", "json"]).json()["agent"]["lastPass"].clone();
+        let becomes = |in_sync: bool| {
+            evenkeel_tests::ask::eventually("the last pass", || {
+                let pass = pass();
+                if pass["inSync"] == in_sync { Ok(pass) } else { Err(format!("{pass}\n{}", agent.log())) }
+            })
+        };
+        becomes(true);
+        let fill = sandbox.paths().root().join("fill");
+        sh(&format!("dd if=/dev/zero of={} bs=4k 2>/dev/null || true", fill.display()));
+        // More than there can be room for in what the ledger has of the disk already.
+        let volumes = (0..1000).map(|number| story::DATA.replace("name: data", &format!("name: data-{number}")));
+        sandbox.manifest("more.yaml", &volumes.collect::<Vec<_>>().join("---\n"));
+        let failed = becomes(false);
+        assert!(failed["problems"][0].as_str().is_some_and(|line| line.starts_with("the pass failed: ")), "{failed}");
+        assert_eq!(failed["complete"], false);
+        sandbox.evenkeel(&["status"]).expect_code(0).says("the pass failed: cannot write the ledger");
+        sandbox.evenkeel(&["apply"]).expect_code(2).complains("the agent's pass failed: cannot write the ledger");
+        fs::remove_file(fill).expect("the file");
+        becomes(true);
+    });
+}

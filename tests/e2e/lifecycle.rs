@@ -118,6 +118,24 @@ fn dependencies_come_first() {
 }
 
 #[test]
+fn an_agent_does_not_wait_for_what_is_not_yet_healthy() {
+    sandboxed(|sandbox| {
+        sandbox.manifest("image.yaml", &sandbox.busybox_image());
+        let slow = "  health: {exec: [\"false\"], interval: 100ms, retries: 100000}\n";
+        sandbox.manifest("first.yaml", &story::shell("first", "exec sleep 100000", slow));
+        let needs = "  dependsOn: [{container: first, condition: healthy}]\n";
+        sandbox.manifest("second.yaml", &story::shell("second", "exec sleep 100000", needs));
+        let agent = sandbox.agent(&["--resync", "1s"]);
+        ask::eventually("a short pass", || {
+            let pass = sandbox.evenkeel(&["status", "-o", "json"]).json()["agent"]["lastPass"].clone();
+            let blocked = pass["problems"].to_string().contains("container/second: waits for container/first");
+            let short = pass["milliseconds"].as_u64().is_some_and(|milliseconds| milliseconds < 400);
+            if blocked && short { Ok(()) } else { Err(format!("{pass}\n{}", agent.log())) }
+        });
+    });
+}
+
+#[test]
 fn rights_are_those_of_the_manifest() {
     sandboxed(|sandbox| {
         sandbox.manifest("image.yaml", &sandbox.busybox_image());

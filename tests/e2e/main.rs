@@ -29,4 +29,5 @@ mod rules;
 mod runtime;
 mod scale;
 mod story;
+mod unread;
 mod verbs;

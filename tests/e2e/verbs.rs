@@ -1,5 +1,7 @@
 //! The verbs for people: `ps`, `status`, `logs`, `exec`, `inspect`, `stop`, `start`, and their JSON.
 
+use std::time::Duration;
+
 use evenkeel_tests::{Sandbox, ask, sandboxed};
 
 use crate::story;
@@ -79,9 +81,9 @@ fn exec_hands_its_input_through() {
 fn a_manual_stop_is_kept_and_told() {
     sandboxed(|sandbox| {
         talker(sandbox);
-        let (pid, _) = story::running(sandbox, "talker");
+        let (before, _) = story::running(sandbox, "talker");
         sandbox.evenkeel(&["stop", "talker"]).expect_code(0);
-        assert_eq!(ask::start_time(pid), None);
+        assert_eq!(ask::start_time(before), None);
         sandbox.evenkeel(&["drift"]).expect_code(1).says("talker").says("stopped");
         sandbox.evenkeel(&["status"]).says("stopped");
         sandbox.verb_on_manifests("apply", &[]);
@@ -91,8 +93,31 @@ fn a_manual_stop_is_kept_and_told() {
             "apply left it so"
         );
         sandbox.evenkeel(&["start", "talker"]).expect_code(0);
-        assert_ne!(story::running(sandbox, "talker").0, pid);
+        let (pid, _) = story::running(sandbox, "talker");
+        assert_ne!(pid, before);
+        sandbox.evenkeel(&["start", "talker"]).expect_code(0).says("container/talker runs already");
+        assert_eq!(story::running(sandbox, "talker").0, pid);
         story::in_sync(sandbox);
+    });
+}
+
+#[test]
+fn containers_are_stopped_side_by_side() {
+    sandboxed(|sandbox| {
+        sandbox.manifest("image.yaml", &sandbox.busybox_image());
+        let names = ["a", "b", "c"];
+        for name in names {
+            let deaf = story::shell(name, "trap '' TERM; while :; do sleep 100000; done", "");
+            sandbox.manifest(&format!("{name}.yaml"), &deaf.replace("stopSignal: KILL", "stopSignal: TERM"));
+        }
+        sandbox.apply();
+        let started = std::time::Instant::now();
+        let run = sandbox.evenkeel(&["stop", "-t", "3", "a", "b", "c"]).expect_code(0);
+        assert!(started.elapsed() < Duration::from_secs(8), "three times three seconds one after the other: {run}");
+        for name in names {
+            assert!(run.stdout.contains(&format!("stopped container/{name}\n")), "{run}");
+            story::phase(sandbox, name, "exited");
+        }
     });
 }
 
@@ -122,5 +147,26 @@ fn looking_at_a_host_without_anything_is_fine() {
         sandbox.evenkeel(&["status"]).expect_code(0).says("Nothing was applied yet");
         sandbox.evenkeel(&["drift"]).expect_code(2).complains("nothing was ever applied");
         assert!(!sandbox.paths().root().exists(), "looking writes nothing");
+    });
+}
+
+#[test]
+fn status_shows_the_host_beside_an_agent_that_cannot_be_asked() {
+    sandboxed(|sandbox| {
+        sandbox.manifest("data.yaml", story::DATA);
+        sandbox.apply();
+        let socket = sandbox.paths().agent_socket();
+        std::fs::create_dir_all(socket.parent().expect("its directory")).expect("the run directory");
+        let listener = std::os::unix::net::UnixListener::bind(socket).expect("the socket");
+        let another = std::thread::spawn(move || {
+            use std::io::{BufRead, BufReader, Write};
+            let (mut stream, _) = listener.accept().expect("an asker");
+            let mut request = String::new();
+            BufReader::new(&stream).read_line(&mut request).expect("a request");
+            stream.write_all(b"{\"answer\": \"tea\"}\n").expect("an answer");
+        });
+        let run = sandbox.evenkeel(&["status"]).expect_code(0);
+        run.says("answers in words of another release").says("volume/data");
+        another.join().expect("the other agent");
     });
 }

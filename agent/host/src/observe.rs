@@ -23,8 +23,8 @@ pub struct Known {
     pub ledger: BTreeMap<Key, Policy>,
     /// Those of the ledger that a manifest stated at the last pass: others are there because their policy keeps them.
     pub wanted: BTreeSet<Key>,
-    /// The objects of the ledger as they were applied last: what to look for when a manifest went.
-    pub last_applied: Desired,
+    /// The objects of the ledger as manifests stated them last, applied or only begun: what to look for when a manifest went.
+    pub last_stated: Desired,
     pub leases: BTreeMap<Name, BTreeMap<Name, BTreeSet<IpAddr>>>,
     pub overrides: BTreeMap<Name, Override>,
 }
@@ -122,7 +122,7 @@ impl Observer {
     ) -> BTreeMap<Name, Sight<evenkeel_plan::ObservedImage>> {
         let names = names(Kind::Image, desired.images.keys(), known);
         let look = |name: Name| async move {
-            let object = desired.images.get(&name).or_else(|| known.last_applied.images.get(&name));
+            let object = desired.images.get(&name).or_else(|| known.last_stated.images.get(&name));
             let sight = self.store.observe(&name, object.map(|object| &object.spec), true).await;
             (name, sight)
         };
@@ -135,7 +135,7 @@ impl Observer {
         let specs = names
             .into_iter()
             .filter_map(|name| {
-                let object = desired.networks.get(&name).or_else(|| known.last_applied.networks.get(&name))?;
+                let object = desired.networks.get(&name).or_else(|| known.last_stated.networks.get(&name))?;
                 Some((name, object.spec.clone()))
             })
             .collect();

@@ -114,7 +114,7 @@ pub(crate) fn decide<R: Resource>(
         return conflict(message);
     }
     match remedy {
-        Remedy::Live | Remedy::Restart => Action::Update(drifts),
+        Remedy::Live | Remedy::Start | Remedy::Restart => Action::Update(drifts),
         Remedy::Replace | Remedy::DataLoss => Action::Replace(drifts),
     }
 }

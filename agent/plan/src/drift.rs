@@ -23,6 +23,8 @@ pub struct Drift {
 pub enum Remedy {
     /// Nothing that runs notices.
     Live,
+    /// The container's process, which does not run, is started.
+    Start,
     /// The container's process is started again.
     Restart,
     /// The object is deleted and made anew.

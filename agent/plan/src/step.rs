@@ -14,7 +14,7 @@ pub enum Action {
     /// Nothing: it is as it should be.
     Keep,
     Create,
-    /// Repair these fields in place (`Live`), or with a restart of the container's process (`Restart`).
+    /// Repair these fields in place (`Live`), or with a start of the container's process (`Start`, `Restart`).
     Update(Vec<Drift>),
     /// Delete and make anew for these fields.
     Replace(Vec<Drift>),

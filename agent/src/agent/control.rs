@@ -46,6 +46,11 @@ pub enum Answer {
     Status(AgentStatus),
     /// The request was heard.
     Heard,
+    /// The pass that was asked for came to nothing, for this reason.
+    #[serde(rename_all = "camelCase")]
+    Failed {
+        message: String,
+    },
     /// The request cannot be met.
     #[serde(rename_all = "camelCase")]
     Refused {

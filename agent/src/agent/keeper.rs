@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_host::error_chain;
+use evenkeel_host::image::Progress;
 use evenkeel_plan::{Action, Drift, Key, Options, Outcome, Report, Why};
 use evenkeel_shim::fail_point;
 use time::OffsetDateTime;
@@ -16,7 +17,7 @@ use super::pace::Pace;
 use super::requests::{ApplyRequest, Relay, SharedStatus};
 use crate::fetch::Patience;
 use crate::memory;
-use crate::reconcile::{Events, Manner};
+use crate::reconcile::{Deed, Events, Manner};
 use crate::report::{self, Clock};
 use crate::session::LockedSession;
 use crate::source::{self, Intent};
@@ -64,8 +65,8 @@ impl Keeper {
         &self.options.manifests
     }
 
-    pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
-        self.pace.next(now)
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.pace.next()
     }
 
     pub(super) fn gate(&self, at: Instant) -> Instant {
@@ -95,7 +96,8 @@ impl Keeper {
 
     /// Makes a pass that nobody asked for.
     pub(super) async fn look(&mut self, reload: bool) {
-        self.pass(reload, None).await;
+        // What stood in the way is logged, and in the status.
+        let _ = self.pass(reload, None).await;
     }
 
     /// Makes the pass that is asked for, and answers.
@@ -121,17 +123,22 @@ impl Keeper {
     }
 
     /// Looks, plans and repairs once.
-    async fn pass(&mut self, reload: bool, request: Option<(&ApplyRequest, Relay)>) -> Option<Report> {
+    ///
+    /// # Errors
+    /// In words, why the pass came to nothing.
+    async fn pass(&mut self, reload: bool, request: Option<(&ApplyRequest, Relay)>) -> Result<Report, String> {
         let started = Instant::now();
         let asked = request.as_ref().map(|(request, _)| *request);
         let allow_empty = self.options.allow_empty || asked.is_some_and(|request| request.allow_empty);
-        if reload || self.intent.is_none() {
-            self.read(allow_empty, asked.is_some()).await;
-        }
-        let Some(intent) = self.intent.clone() else {
-            self.pace.after_look(true, Instant::now());
-            return None;
+        let read = match reload || self.intent.is_none() {
+            true => self.read(allow_empty, asked.is_some()).await,
+            false => Ok(()),
         };
+        let Some(intent) = &self.intent else {
+            let why = read.err().unwrap_or_else(|| "the manifests were never read".to_owned());
+            return Err(self.fail(why, started.elapsed()));
+        };
+        let (desired, errors, is_trusted) = (Arc::clone(&intent.desired), intent.errors(), intent.distrust.is_none());
         // A person asks: what failed may go well.
         if asked.is_some() {
             self.pace.start_over();
@@ -142,37 +149,64 @@ impl Keeper {
         };
         // A person who asked waits for the result; the agent by itself has the next repair to think of.
         let patience = if asked.is_some() { Patience::Whole } else { PATIENCE };
-        let manner = Manner { options, patience, resting: self.pace.resting(started) };
-        let events: Arc<dyn Events> = match request {
+        let manner = Manner { options, patience, resting: self.pace.begin(started) };
+        let told: Arc<dyn Events> = match request {
             Some((_, relay)) => Arc::new(relay),
             None => Arc::clone(&self.quiet),
         };
+        let times = Arc::new(Times { told, took: Mutex::default() });
         fail_point!("agent.pass");
-        match self.session.apply(&intent.desired, &manner, events).await {
+        match self.session.apply(&desired, &manner, Arc::clone(&times) as Arc<dyn Events>).await {
             Ok(mut report) => {
-                report.complete &= intent.distrust.is_none();
-                report.problems.splice(0..0, intent.errors());
+                report.complete &= is_trusted;
+                report.problems.splice(0..0, errors.into_iter().chain(read.err()));
                 self.pace.after(&report.outcomes, Instant::now());
                 self.pace.after_firewall(report.plan.firewall_differs);
                 self.pace.after_look(waits_in_silence(&report), Instant::now());
-                self.note(&report, &manner.resting, started.elapsed());
+                self.note(&report, &manner.resting, &times, started.elapsed());
                 // Images, many containers: what they took is needed again after days, if ever.
                 if report.plan.steps.iter().any(|step| step.action == Action::Create) {
                     memory::give_back();
                 }
-                Some(report)
+                Ok(report)
             }
-            Err(error) => {
-                self.pace.after_look(true, Instant::now());
-                self.say(format!("the pass failed: {}", error_chain(&error)));
-                None
-            }
+            Err(error) => Err(self.fail(error_chain(&error), started.elapsed())),
         }
     }
 
-    /// Reads the manifests again; where that goes wrong those of before stand.
-    async fn read(&mut self, allow_empty: bool, asked: bool) {
-        let (path, ledger) = (self.options.manifests.clone(), Arc::clone(&self.session.ledger));
+    /// Remembers and logs a pass that came to nothing, and gives back why.
+    fn fail(&mut self, why: String, took: Duration) -> String {
+        self.pace.after_look(true, Instant::now());
+        let line = format!("the pass failed: {why}");
+        self.say(line.clone());
+        let revision = self.intent.as_ref().map(|intent| intent.desired.source.revision.clone());
+        self.end(LastPass {
+            at: Clock::now().timestamp(),
+            revision: revision.unwrap_or_default(),
+            milliseconds: milliseconds(took),
+            in_sync: false,
+            complete: false,
+            problems: vec![line],
+        });
+        why
+    }
+
+    /// Puts what came of a pass where whoever asks finds it.
+    fn end(&self, pass: LastPass) {
+        let now = Instant::now();
+        let at = |until: Instant| report::timestamp(OffsetDateTime::now_utc() + until.saturating_duration_since(now));
+        let waiting = self.pace.waiting(now).map(|(key, until)| (key.clone(), at(until))).collect();
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.waiting = waiting;
+        status.last_pass = Some(pass);
+    }
+
+    /// Reads the manifests again.
+    ///
+    /// # Errors
+    /// In words, why those of before stand.
+    async fn read(&mut self, allow_empty: bool, asked: bool) -> Result<(), String> {
+        let (path, ledger) = (self.options.manifests.clone(), self.session.ledger.clone());
         let read = tokio::task::spawn_blocking(move || match asked {
             true => source::read(&path, Some(&ledger), allow_empty),
             false => source::read_at_rest(&path, &ledger, allow_empty),
@@ -185,14 +219,15 @@ impl Keeper {
                     self.pace.start_over();
                 }
                 self.intent = Some(intent);
+                Ok(())
             }
-            Ok(Err(error)) => self.say(error_chain(&error)),
-            Err(error) => self.say(format!("the manifests could not be read: {error}")),
+            Ok(Err(error)) => Err(error_chain(&error)),
+            Err(error) => Err(format!("the manifests could not be read: {error}")),
         }
     }
 
     /// Remembers and logs what came of a pass.
-    fn note(&mut self, report: &Report, resting: &BTreeMap<Key, Outcome>, took: Duration) {
+    fn note(&mut self, report: &Report, resting: &BTreeMap<Key, Outcome>, times: &Times, took: Duration) {
         let mut lines: Vec<String> = report.problems.clone();
         let mut restarting = Vec::new();
         for step in &report.plan.steps {
@@ -210,15 +245,14 @@ impl Keeper {
                 Some(Outcome::Applied) if resting.contains_key(key) => {
                     lines.push(format!("{key}: its repair does not last"));
                 }
-                Some(Outcome::Applied) => tracing::info!("{key}: {} in {} ms", done(&step.action), took.as_millis()),
+                Some(Outcome::Applied) => {
+                    tracing::info!("{key}: {} in {} ms", done(&step.action), times.of(key).as_millis());
+                }
                 Some(Outcome::Failed { error }) => lines.push(format!("{key}: {error}")),
                 Some(Outcome::Blocked { by }) if by == key => lines.push(format!("{key}: is being fetched")),
                 Some(Outcome::Blocked { by }) => lines.push(format!("{key}: waits for {by}")),
             }
         }
-        let now = Instant::now();
-        let at = |until: Instant| report::timestamp(OffsetDateTime::now_utc() + until.saturating_duration_since(now));
-        let waiting = self.pace.waiting(now).map(|(key, until)| (key.clone(), at(until))).collect();
         if report.plan.firewall_differs {
             tracing::info!("firewall: table replaced");
         }
@@ -230,12 +264,10 @@ impl Keeper {
             self.say(line.clone());
         }
         let failed = report.outcomes.values().any(|outcome| *outcome != Outcome::Applied);
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        status.waiting = waiting;
-        status.last_pass = Some(LastPass {
+        self.end(LastPass {
             at: Clock::now().timestamp(),
             revision: report.source.revision.clone(),
-            milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            milliseconds: milliseconds(took),
             in_sync: !failed && lines.is_empty(),
             complete: report.complete && report.problems.is_empty(),
             problems: lines,
@@ -247,6 +279,37 @@ impl Keeper {
             tracing::warn!("{line}");
         }
     }
+}
+
+/// Passes the steps of a pass on, and keeps how long each took.
+struct Times {
+    told: Arc<dyn Events>,
+    took: Mutex<BTreeMap<Key, Duration>>,
+}
+
+impl Times {
+    fn of(&self, key: &Key) -> Duration {
+        self.took.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or_default()
+    }
+}
+
+impl Events for Times {
+    fn started(&self, key: &Key, deed: Deed) {
+        self.told.started(key, deed);
+    }
+
+    fn finished(&self, key: &Key, deed: Deed, outcome: &Outcome, took: Duration) {
+        self.took.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), took);
+        self.told.finished(key, deed, outcome, took);
+    }
+
+    fn progress(&self) -> &dyn Progress {
+        self.told.progress()
+    }
+}
+
+fn milliseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Tells whether something stands in the way of which no event tells when it is over.

@@ -88,8 +88,7 @@ pub async fn run(session: LockedSession, options: AgentOptions, quiet: Arc<dyn E
     let mut next_resync = Instant::now() + jittered(resync);
     let mut looked = Instant::now();
     loop {
-        let now = Instant::now();
-        let next = [Some(next_resync), keeper.next_try(now), due].into_iter().flatten().min().unwrap_or(next_resync);
+        let next = [Some(next_resync), keeper.next_try(), due].into_iter().flatten().min().unwrap_or(next_resync);
         tokio::select! {
             () = end.told() => break,
             _ = hang_up.recv() => {

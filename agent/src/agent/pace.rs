@@ -21,6 +21,8 @@ const LONGEST_LOOK: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     tries: BTreeMap<Key, Try>,
+    /// When the last pass began. A try that is due since is due until a pass was made.
+    begun: Option<Instant>,
     /// Passes in a row that replaced the firewall table.
     firewall: u32,
     /// Looks in a row that left something of which no event tells when it is over, and the time of the next.
@@ -30,21 +32,37 @@ pub(super) struct Pace {
 #[derive(Debug)]
 struct Try {
     count: u32,
-    not_before: Instant,
+    /// When it may be tried again, where that is not at once.
+    not_before: Option<Instant>,
     outcome: Outcome,
 }
 
+impl Try {
+    fn rests(&self, now: Instant) -> bool {
+        self.not_before.is_some_and(|at| at > now)
+    }
+}
+
 impl Pace {
-    /// Takes note of what came of a pass. An object that is not among the outcomes is in sync: its count starts over.
+    /// Begins a pass: lists the objects that are not to be tried in it, with what came of them last.
+    pub(super) fn begin(&mut self, now: Instant) -> BTreeMap<Key, Outcome> {
+        self.begun = Some(now);
+        let resting = self.tries.iter().filter(|(_, one)| one.rests(now));
+        resting.map(|(key, one)| (key.clone(), one.outcome.clone())).collect()
+    }
+
+    /// Takes note of what came of the pass begun last. An object that is not among the outcomes is in sync: its count starts over.
     pub(super) fn after(&mut self, outcomes: &BTreeMap<Key, Outcome>, now: Instant) {
         self.tries.retain(|key, _| outcomes.contains_key(key));
         for (key, outcome) in outcomes {
             let earlier = self.tries.get(key);
-            if earlier.is_some_and(|earlier| earlier.not_before > now) || matches!(outcome, Outcome::Blocked { .. }) {
+            let rested = self.begun.is_some_and(|begun| earlier.is_some_and(|earlier| earlier.rests(begun)));
+            if rested || matches!(outcome, Outcome::Blocked { .. }) {
                 continue;
             }
             let count = earlier.map_or(0, |earlier| earlier.count).saturating_add(1);
-            let not_before = now + rest(count, outcome);
+            let rest = rest(count, outcome);
+            let not_before = (!rest.is_zero()).then(|| now + rest);
             self.tries.insert(key.clone(), Try { count, not_before, outcome: outcome.clone() });
         }
     }
@@ -75,20 +93,15 @@ impl Pace {
 
     /// Lists the objects that rest, with the time of the next try.
     pub(super) fn waiting(&self, now: Instant) -> impl Iterator<Item = (&Key, Instant)> {
-        let resting = self.tries.iter().filter(move |(_, one)| one.not_before > now);
-        resting.map(|(key, one)| (key, one.not_before))
+        let times = self.tries.iter().filter_map(|(key, one)| Some((key, one.not_before?)));
+        times.filter(move |(_, at)| *at > now)
     }
 
-    /// Lists the objects that are not to be tried now, with what came of them last.
-    pub(super) fn resting(&self, now: Instant) -> BTreeMap<Key, Outcome> {
-        let resting = self.tries.iter().filter(|(_, one)| one.not_before > now);
-        resting.map(|(key, one)| (key.clone(), one.outcome.clone())).collect()
-    }
-
-    /// Gives the time at which the first of them may be tried again, or at which to look again.
-    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        let tries = self.tries.values().map(|one| one.not_before).filter(|at| *at > now);
-        // A look that is due is due until it was made.
+    /// Gives the time at which the first of them may be tried again, or at which to look again. What is due is due until the
+    /// next pass: whatever else is done before, it is not forgotten.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let tries = self.tries.values().filter_map(|one| one.not_before);
+        let tries = tries.filter(|at| self.begun.is_none_or(|begun| *at > begun));
         tries.chain(self.again.map(|(_, at)| at)).min()
     }
 
@@ -125,12 +138,15 @@ mod tests {
         let mut now = Instant::now();
         let mut rests = Vec::new();
         for _ in 0..10 {
+            let moment = Duration::from_millis(1);
+            pace.begin(now);
             pace.after(&outcomes(&[("network/n", failed()), ("volume/v", Outcome::Applied)]), now);
-            assert!(pace.resting(now).contains_key(&"network/n".parse().expect("a key")));
-            let next = pace.next(now).expect("a next try");
+            let resting = pace.begin(now + moment);
+            assert!(resting.contains_key(&"network/n".parse().expect("a key")));
+            pace.after(&outcomes(&[("network/n", failed())]), now + moment);
+            let next = pace.next().expect("a next try");
             rests.push((next - now).as_millis());
             now = next;
-            pace.after(&outcomes(&[("network/n", failed())]), now - Duration::from_millis(1));
         }
         assert_eq!(rests, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000]);
     }
@@ -142,13 +158,30 @@ mod tests {
         let again = outcomes(&[("network/n", Outcome::Applied)]);
         for _ in 0..3 {
             pace.after(&again, now);
-            assert!(pace.resting(now).is_empty());
+            assert!(pace.begin(now).is_empty() && pace.next().is_none());
         }
         pace.after(&again, now);
-        assert_eq!(pace.resting(now), again);
+        assert_eq!(pace.begin(now), again);
         // Seen in sync: the next damage is repaired at once.
         pace.after(&BTreeMap::new(), now);
         pace.after(&again, now);
-        assert!(pace.resting(now).is_empty());
+        assert!(pace.begin(now).is_empty());
+    }
+
+    #[test]
+    fn a_try_that_falls_due_while_something_else_is_done_is_not_forgotten() {
+        let mut pace = Pace::default();
+        let now = Instant::now();
+        pace.begin(now);
+        pace.after(&outcomes(&[("network/n", failed())]), now);
+        let due = now + FIRST_REST;
+        assert_eq!(pace.next(), Some(due));
+        // It fell due during a pass that let it rest: what came of it is no second failure.
+        pace.begin(due - Duration::from_millis(1));
+        pace.after(&outcomes(&[("network/n", failed())]), due + Duration::from_secs(1));
+        assert_eq!(pace.next(), Some(due));
+        // A pass that failed as a whole tried nothing, and is not followed by the next at once.
+        assert!(pace.begin(due + Duration::from_secs(2)).is_empty());
+        assert_eq!(pace.next(), None);
     }
 }

@@ -86,10 +86,10 @@ impl Relay {
         let _ = self.0.send(Answer::Refused { message }).await;
     }
 
-    pub(super) async fn end(&self, report: Option<Report>) {
-        let answer = match report {
-            Some(report) => Answer::Report(Box::new(report)),
-            None => Answer::Refused { message: "the pass failed; the agent's log says why".to_owned() },
+    pub(super) async fn end(&self, result: Result<Report, String>) {
+        let answer = match result {
+            Ok(report) => Answer::Report(Box::new(report)),
+            Err(message) => Answer::Failed { message },
         };
         let _ = self.0.send(answer).await;
     }

@@ -78,7 +78,7 @@ pub async fn run(arguments: &ApplyArgs, settings: &Settings) -> Result<u8, Failu
             let _ = std::fs::remove_file(settings.paths.agent_socket());
             let session = LockedSession::open(&settings.paths, runtime(settings)?, lock).await?;
             let intent = source::read(&path, Some(session.ledger()), arguments.allow.allow_empty)?;
-            validate::show_problems(&intent.problems, settings)?;
+            validate::show_problems(&intent.problems, settings);
             let options = arguments.allow.options();
             let told = Arc::clone(&events) as Arc<dyn Events>;
             let mut report = session.apply(&intent.desired, &Manner::asked(options), told).await?;
@@ -102,7 +102,7 @@ async fn dry_run(arguments: &ApplyArgs, path: Option<PathBuf>, settings: &Settin
     let path = path.ok_or_else(|| Failure::new("nothing was ever applied here", "name the manifests with -f"))?;
     let report = plan(&session, &existing(&path)?, arguments.allow, settings).await?;
     show(arguments.output, &report, || report.text(style(settings)))?;
-    Ok(if report.problems.is_empty() { 0 } else { 1 })
+    Ok(if report.problems.is_empty() && report.complete { 0 } else { 1 })
 }
 
 /// Has the agent of the root make the pass; `None` where none runs.
@@ -122,6 +122,7 @@ async fn ask_agent(
     match answer {
         None => Ok(None),
         Some(Answer::Report(report)) => Ok(Some(*report)),
+        Some(Answer::Failed { message }) => Err(Failure::from(anyhow::anyhow!("the agent's pass failed: {message}"))),
         Some(Answer::Refused { message }) => {
             let hint = "change the manifests there, or stop the agent first";
             Err(Failure::new(message, hint))

@@ -34,7 +34,7 @@ pub struct DiffArgs {
 pub async fn run(arguments: &DiffArgs, settings: &Settings) -> Result<u8, Failure> {
     let session = Session::open(&settings.paths, runtime(settings)?).await?;
     let intent = source::read(&existing(&arguments.file)?, session.ledger(), false)?;
-    validate::show_problems(&intent.problems, settings)?;
+    validate::show_problems(&intent.problems, settings);
     let (_, plan) = session.plan(&intent.desired, &Allow::default().options()).await?;
     let (entries, records) = match session.ledger() {
         Some(ledger) => (ledger.entries()?, ledger.open_drift()?),

@@ -1,16 +1,16 @@
 //! `drift`: how does the host differ from what was applied last, or from these manifests, and since when?
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
-use evenkeel_plan::{Action, Plan, Why};
+use evenkeel_plan::Plan;
 
 use super::output::show;
 use super::plan::Allow;
 use super::{Failure, existing, runtime, style, validate};
 use crate::ledger::Ledger;
-use crate::report::{Clock, DriftReport, seen};
+use crate::report::{Clock, DriftReport, blind, seen};
 use crate::session::Session;
 use crate::settings::{Format, Settings};
 use crate::source::{self, Intent};
@@ -38,14 +38,14 @@ pub async fn run(arguments: &DriftArgs, settings: &Settings) -> Result<u8, Failu
     let session = Session::open(&settings.paths, runtime(settings)?).await?;
     let intent = match (&arguments.file, session.ledger()) {
         (Some(file), ledger) => source::read(&existing(file)?, ledger, false)?,
-        (None, Some(ledger)) => Intent { desired: ledger.wanted()?, ..Intent::default() },
+        (None, Some(ledger)) => Intent { desired: Arc::new(ledger.wanted()?), ..Intent::default() },
         (None, None) => {
             let root = settings.paths.root().display();
             let message = format!("nothing was ever applied to {root}");
             return Err(Failure::new(message, "name the manifests with -f, or apply them first"));
         }
     };
-    validate::show_problems(&intent.problems, settings)?;
+    validate::show_problems(&intent.problems, settings);
     let (_, plan) = session.plan(&intent.desired, &Allow::default().options()).await?;
     let clock = Clock::now();
     if arguments.file.is_none() {
@@ -59,14 +59,8 @@ pub async fn run(arguments: &DriftArgs, settings: &Settings) -> Result<u8, Failu
 
 /// Notes since when it is so. A report that cannot be noted is a report all the same.
 fn record(settings: &Settings, plan: &Plan, clock: Clock) {
-    let blind: BTreeSet<String> = plan
-        .steps
-        .iter()
-        .filter(|step| matches!(step.action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. })))
-        .map(|step| step.key.to_string())
-        .collect();
-    let recorded =
-        Ledger::open(&settings.paths).and_then(|ledger| ledger.record_drift(&seen(plan), &blind, &clock.timestamp()));
+    let recorded = Ledger::open(&settings.paths)
+        .and_then(|ledger| ledger.record_drift(&seen(plan), &blind(plan), &clock.timestamp()));
     if let Err(error) = recorded {
         tracing::debug!(%error, "the drift was not recorded");
     }

@@ -5,13 +5,14 @@
 use nix::errno::Errno;
 use rusqlite::ErrorCode;
 
+use super::output::tell;
 use crate::agent::AgentError;
 use crate::agent::control::ControlError;
 use crate::ledger::LedgerError;
 use crate::lock::LockError;
 use crate::report::Style;
 use crate::session::SessionError;
-use crate::settings::SettingsError;
+use crate::settings::{Settings, SettingsError};
 
 pub(super) const NEEDS_ROOT: &str = "evenkeel needs root: try again with sudo";
 /// What can be done where no thread or process can be started (EAGAIN of clone(2)).
@@ -42,6 +43,18 @@ impl Failure {
     /// Makes an error of words alone, with a hint.
     pub fn new(message: impl std::fmt::Display, hint: impl Into<String>) -> Self {
         Failure { error: anyhow::anyhow!("{message}"), hint: Some(hint.into()) }
+    }
+
+    /// Tells all failures but the last, which is left to whoever tells what a verb came to. Without any the exit code is 0.
+    pub fn of_several(failures: impl IntoIterator<Item = Failure>, settings: &Settings) -> Result<u8, Failure> {
+        let mut failures = failures.into_iter().peekable();
+        while let Some(failure) = failures.next() {
+            if failures.peek().is_none() {
+                return Err(failure);
+            }
+            tell(&failure.render(Style::new(settings.color.decide(&std::io::stderr()))));
+        }
+        Ok(0)
     }
 
     /// Renders `error: …` with its causes and `hint: …`.

@@ -57,7 +57,7 @@ pub async fn run(arguments: &InspectArgs, settings: &Settings) -> Result<u8, Fai
     let mut entries = ledger.entries()?;
     let known: Vec<Key> = entries.keys().cloned().collect();
     let key = names::object(&arguments.object, &known)?;
-    let desired = ledger.last_applied()?;
+    let desired = ledger.last_stated()?;
     let (observed, plan) = session.plan(&desired, &Allow::default().options()).await?;
     let Some(entry) = entries.remove(&key) else { return Err(names::unknown(&arguments.object, &known)) };
     let inspection = Inspection {

@@ -115,7 +115,7 @@ pub fn main() -> ExitCode {
     let code = match std::panic::catch_unwind(|| dispatch(&cli)) {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
-            eprint!("{}", failure.render(Style::new(color.decide(&std::io::stderr()))));
+            output::tell(&failure.render(Style::new(color.decide(&std::io::stderr()))));
             cli.verb.failure_code()
         }
         // The hook has told it.
@@ -178,6 +178,8 @@ fn start_log(cli: &Cli) {
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It is told with `eprintln`, which panics where the standard error is closed: the agent outlives its terminal.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_target(cli.global.verbose > 1)
         .with_ansi(!journal && cli.global.color.decide(&std::io::stderr()));
@@ -192,7 +194,7 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>, code: u8) {
     let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
     if message.starts_with("OS can't spawn worker thread") {
         let text = format!("error: {message}\nhint: {}\n", failure::TOO_MANY_PROCESSES);
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+        output::tell(&text);
         if !RUNTIME_STANDS.load(Ordering::Relaxed) {
             // It is still being made; taken apart now, it would wait for ever for the threads that it has.
             std::process::exit(code.into());
@@ -200,16 +202,13 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>, code: u8) {
         return;
     }
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    // Not eprintln: it panics where the standard error is closed.
-    let text = format!(
+    output::tell(&format!(
         "error: this is a bug in evenkeel {}: {message} ({place})\n\
          hint: please report it with the command line and the output under RUST_BACKTRACE=1\n",
         env!("CARGO_PKG_VERSION"),
-    );
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+    ));
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-        let trace = std::backtrace::Backtrace::force_capture().to_string();
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), trace.as_bytes());
+        output::tell(&std::backtrace::Backtrace::force_capture().to_string());
     }
 }
 

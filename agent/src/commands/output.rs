@@ -1,4 +1,4 @@
-//! Writing to the standard output, which may be a pipe that nobody reads any more.
+//! Writing to the standard output and the standard error, which may be pipes that nobody reads any more.
 
 use std::io::{ErrorKind, Write};
 
@@ -16,6 +16,11 @@ pub fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes text to the standard error. Where that is closed there is nobody to tell; `eprint` would panic.
+pub fn tell(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Shows one value in the form that was asked for.

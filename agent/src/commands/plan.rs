@@ -74,7 +74,7 @@ pub async fn plan(
     settings: &Settings,
 ) -> Result<PlanReport, Failure> {
     let intent = source::read(path, session.ledger(), allow.allow_empty)?;
-    validate::show_problems(&intent.problems, settings)?;
+    validate::show_problems(&intent.problems, settings);
     let (_, plan) = session.plan(&intent.desired, &allow.options()).await?;
     Ok(PlanReport::new(&intent.desired.source, plan, intent.errors()))
 }

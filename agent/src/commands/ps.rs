@@ -25,7 +25,7 @@ pub async fn run(arguments: &PsArgs, settings: &Settings) -> Result<u8, Failure>
     let clock = Clock::now();
     let rows = match session.ledger() {
         Some(ledger) => {
-            let desired = ledger.last_applied()?;
+            let desired = ledger.last_stated()?;
             let observed = session.observe(&desired).await?;
             container_rows(&desired, &observed, clock)
         }

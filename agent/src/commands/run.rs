@@ -56,10 +56,9 @@ pub async fn run(arguments: &RunArgs, settings: &Settings) -> Result<u8, Failure
     })?;
     let resync = arguments.resync.map_or(settings.resync, |span| span.0);
     if resync < Duration::from_secs(1) {
-        return Err(Failure::new(
-            "--resync is too short",
-            "one second is the least; changes are noticed at once anyway",
-        ));
+        let place = if arguments.resync.is_some() { "--resync" } else { "`resync` of the configuration file" };
+        let hint = "one second is the least; changes are noticed at once anyway";
+        return Err(Failure::new(format!("{place} is too short"), hint));
     }
     let lock = RootLock::acquire(&settings.paths, "run")?;
     let session = LockedSession::open(&settings.paths, runtime(settings)?, lock).await?;

@@ -5,13 +5,14 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
+use evenkeel_host::error_chain;
 use evenkeel_plan::{Name, Override, Source};
 use serde::Serialize;
 
 use super::output::{show, table};
 use super::plan::Allow;
 use super::{Failure, runtime, style};
-use crate::agent::control::{self, AgentStatus, Answer, Request};
+use crate::agent::control::{self, AgentStatus, Answer, ControlError, Request};
 use crate::lock;
 use crate::report::{Clock, ObjectRow, Style, object_rows};
 use crate::session::Session;
@@ -41,6 +42,10 @@ struct Status {
     source: Option<Source>,
     objects: Vec<ObjectRow>,
     firewall_differs: bool,
+    /// Whether everything could be looked at.
+    complete: bool,
+    /// What of the host, or of the agent, could not be looked at.
+    problems: Vec<String>,
     /// Containers stopped by hand.
     overrides: BTreeMap<Name, Override>,
 }
@@ -48,13 +53,19 @@ struct Status {
 pub async fn run(arguments: &StatusArgs, settings: &Settings) -> Result<u8, Failure> {
     let session = Session::open(&settings.paths, runtime(settings)?).await?;
     let clock = Clock::now();
-    let agent = agent(settings).await?;
+    // An agent that cannot be asked keeps nobody from seeing the host.
+    let (agent, problem) = match agent(settings).await {
+        Ok(agent) => (agent, None),
+        Err(error) => (None, Some(error_chain(&error))),
+    };
     let mut status = Status {
         agent,
         lock: lock::holder(&settings.paths),
         source: None,
         objects: Vec::new(),
         firewall_differs: false,
+        complete: problem.is_none(),
+        problems: problem.into_iter().collect(),
         overrides: BTreeMap::new(),
     };
     if let Some(ledger) = session.ledger() {
@@ -63,6 +74,8 @@ pub async fn run(arguments: &StatusArgs, settings: &Settings) -> Result<u8, Fail
         status.source = ledger.source()?;
         status.objects = object_rows(&observed, &plan, clock);
         status.firewall_differs = plan.firewall_differs;
+        status.complete &= plan.complete();
+        status.problems.extend(plan.problems());
         status.overrides = observed.overrides;
     }
     show(arguments.output, &status, || text(&status, clock, style(settings)))?;
@@ -70,12 +83,12 @@ pub async fn run(arguments: &StatusArgs, settings: &Settings) -> Result<u8, Fail
 }
 
 /// Asks the agent of the root how it is. One that does not answer is none.
-async fn agent(settings: &Settings) -> Result<Option<AgentStatus>, Failure> {
+async fn agent(settings: &Settings) -> Result<Option<AgentStatus>, ControlError> {
     let socket = settings.paths.agent_socket();
     let asked = tokio::time::timeout(PATIENCE, control::ask(&socket, &Request::Status, |_| {}));
     match asked.await {
         Ok(Ok(Some(Answer::Status(status)))) => Ok(Some(status)),
-        Ok(Err(error)) => Err(error.into()),
+        Ok(Err(error)) => Err(error),
         Ok(Ok(_)) | Err(_) => Ok(None),
     }
 }
@@ -134,6 +147,9 @@ fn text(status: &Status, clock: Clock, style: Style) -> String {
             style.change("Stopped:"),
             since(&stop.since)
         );
+    }
+    for problem in &status.problems {
+        let _ = writeln!(text, "{} {problem}", style.bad("!"));
     }
     if status.objects.is_empty() {
         text += "Nothing was applied yet.\n";

@@ -1,5 +1,7 @@
 //! `stop`: stops a container until it is started by hand.
 
+use std::time::Duration;
+
 use clap::Args;
 use evenkeel_host::Instance;
 use evenkeel_host::container::Containers;
@@ -7,11 +9,15 @@ use evenkeel_plan::Override;
 use evenkeel_schema::{Key, Kind, Name};
 use evenkeel_shim::fail_point;
 
+use super::output::print;
 use super::{Failure, names, runtime};
 use crate::agent::control::{self, Request};
 use crate::ledger::Ledger;
 use crate::report::Clock;
 use crate::settings::Settings;
+
+/// The longest time to wait for an end: a year, which no clock's range is too short for.
+const LONGEST: u64 = 365 * 24 * 60 * 60;
 
 /// Stop containers, and leave them stopped until they are started by hand
 ///
@@ -25,7 +31,7 @@ pub struct StopArgs {
     #[arg(value_name = "CONTAINER", required = true)]
     pub containers: Vec<String>,
     /// Seconds until the container is killed [default: its stopTimeout]
-    #[arg(short, long, value_name = "SECONDS")]
+    #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub timeout: Option<u64>,
 }
 
@@ -33,16 +39,32 @@ pub async fn run(arguments: &StopArgs, settings: &Settings) -> Result<u8, Failur
     let names = known(&arguments.containers, settings)?;
     let ledger = Ledger::open(&settings.paths)?;
     let containers = open(settings)?;
-    let timeout = arguments.timeout.map(std::time::Duration::from_secs);
-    for name in &names {
-        // Recorded first: an agent that sees the container end must not start it again.
-        ledger.set_override(name, &Override { since: Clock::now().timestamp() })?;
-        fail_point!("stop.noted");
-        containers.stop(name, timeout).await?;
-        super::output::print(&format!("stopped container/{name}\n"))?;
+    let timeout = arguments.timeout.map(Duration::from_secs);
+    let mut stops = Vec::new();
+    for name in names {
+        let (ledger, containers) = (ledger.clone(), containers.clone());
+        let stop = async move {
+            let stopped = stop(&ledger, &containers, &name, timeout).await;
+            (name, stopped)
+        };
+        stops.push(tokio::spawn(stop));
+    }
+    let mut failures = Vec::new();
+    for stop in stops {
+        match stop.await? {
+            (name, Ok(())) => print(&format!("stopped container/{name}\n"))?,
+            (_, Err(failure)) => failures.push(failure),
+        }
     }
     poke(settings).await;
-    Ok(0)
+    Failure::of_several(failures, settings)
+}
+
+async fn stop(ledger: &Ledger, containers: &Containers, name: &Name, timeout: Option<Duration>) -> Result<(), Failure> {
+    // Recorded first: an agent that sees the container end must not start it again.
+    ledger.set_override(name, &Override { since: Clock::now().timestamp() })?;
+    fail_point!("stop.noted");
+    Ok(containers.stop(name, timeout).await?)
 }
 
 /// Reads the names of containers that were applied.

@@ -55,6 +55,12 @@ fn a_source_is_required_where_there_is_no_other() {
 }
 
 #[test]
+fn a_stop_waits_no_longer_than_clocks_reach() {
+    parse("stop -t 31536000 web").unwrap();
+    assert!(parse("stop -t 18446744073709551615 web").is_err());
+}
+
+#[test]
 fn times_of_logs() {
     parse("logs web --since 10m").unwrap();
     parse("logs web --since 2026-03-01T12:00:00Z -n 5 -f -t").unwrap();

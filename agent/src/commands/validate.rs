@@ -7,7 +7,7 @@ use evenkeel_manifests::{Problem, load, render};
 use evenkeel_plan::{Desired, Source};
 use serde::Serialize;
 
-use super::output::show;
+use super::output::{show, tell};
 use super::{Failure, existing};
 use crate::settings::{Format, Settings};
 
@@ -45,7 +45,7 @@ pub fn run(arguments: &ValidateArgs, settings: &Settings) -> Result<u8, Failure>
     let objects = loaded.desired.keys().count();
     let validation = Validation { source: &loaded.desired.source, valid, objects, problems: &loaded.problems };
     if arguments.output == Format::Text {
-        eprint!("{}", render(&loaded.problems, settings.color.decide(&std::io::stderr())));
+        show_problems(&loaded.problems, settings);
     }
     show(arguments.output, &validation, || verdict(&loaded.desired, objects, errors))?;
     match (valid, loaded.complete) {
@@ -65,10 +65,6 @@ fn verdict(desired: &Desired, objects: usize, errors: usize) -> String {
 }
 
 /// Shows the problems of a source that is worked with all the same.
-pub fn show_problems(problems: &[Problem], settings: &Settings) -> Result<(), Failure> {
-    let text = render(problems, settings.color.decide(&std::io::stderr()));
-    if !text.is_empty() {
-        eprint!("{text}");
-    }
-    Ok(())
+pub fn show_problems(problems: &[Problem], settings: &Settings) {
+    tell(&render(problems, settings.color.decide(&std::io::stderr())));
 }

@@ -4,7 +4,10 @@
 //! closed, so that a report can say how long something has been so.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 
+use evenkeel_schema::{Key, NameError};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +15,54 @@ use super::{Ledger, LedgerError};
 
 /// Closed differences that are kept; the oldest go first.
 const HISTORY: i64 = 10_000;
+/// How [`Subject::Firewall`] is written; a key has a slash.
+const FIREWALL: &str = "firewall";
+
+/// What can differ: an object, or what all of them share.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Subject {
+    Object(Key),
+    /// The packet filter's table as a whole.
+    Firewall,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Object(key) => key.fmt(f),
+            Subject::Firewall => f.write_str(FIREWALL),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Subject, NameError> {
+        if text == FIREWALL { Ok(Subject::Firewall) } else { text.parse().map(Subject::Object) }
+    }
+}
+
+impl TryFrom<String> for Subject {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Subject, NameError> {
+        text.parse()
+    }
+}
+
+impl From<Subject> for String {
+    fn from(subject: Subject) -> String {
+        subject.to_string()
+    }
+}
 
 /// A difference that a pass saw.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seen {
-    /// The object, as `network/mynet`, or `firewall`.
-    pub subject: String,
+    pub subject: Subject,
     /// The field; empty for the object as a whole.
     pub field: String,
     pub desired: Option<String>,
@@ -50,7 +94,7 @@ impl Ledger {
     pub fn record_drift(
         &self,
         seen: &BTreeSet<Seen>,
-        blind: &BTreeSet<String>,
+        blind: &BTreeSet<Subject>,
         at: &str,
     ) -> Result<DriftChanges, LedgerError> {
         let open = self.open_drift()?;
@@ -69,7 +113,7 @@ impl Ledger {
                  AND subject = ?1 AND field = ?2 AND desired IS ?3 AND observed IS ?4",
             )?;
             for DriftRecord { seen, .. } in &closed {
-                close.execute(params![seen.subject, seen.field, seen.desired, seen.observed, at])?;
+                close.execute(params![seen.subject.to_string(), seen.field, seen.desired, seen.observed, at])?;
             }
             // Another process may have opened the same since it was read.
             let mut open = transaction.prepare_cached(
@@ -78,7 +122,7 @@ impl Ledger {
                      AND subject = ?1 AND field = ?2 AND desired IS ?3 AND observed IS ?4)",
             )?;
             for seen in &opened {
-                open.execute(params![seen.subject, seen.field, seen.desired, seen.observed, at])?;
+                open.execute(params![seen.subject.to_string(), seen.field, seen.desired, seen.observed, at])?;
             }
             transaction
                 .prepare_cached(
@@ -102,23 +146,24 @@ impl Ledger {
     }
 
     fn drift_where(&self, condition: &str, limit: i64) -> Result<Vec<DriftRecord>, LedgerError> {
-        self.read(|transaction| {
+        type Row = (String, String, Option<String>, Option<String>, String, Option<String>);
+        let rows: Vec<Row> = self.read(|transaction| {
             let sql =
                 format!("SELECT subject, field, desired, observed, since, until FROM drift WHERE {condition} LIMIT ?1");
             let mut statement = transaction.prepare_cached(&sql)?;
             let rows = statement.query_map([limit], |row| {
-                Ok(DriftRecord {
-                    seen: Seen {
-                        subject: row.get(0)?,
-                        field: row.get(1)?,
-                        desired: row.get(2)?,
-                        observed: row.get(3)?,
-                    },
-                    since: row.get(4)?,
-                    until: row.get(5)?,
-                })
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
             })?;
             rows.collect()
-        })
+        })?;
+        let record = |(subject, field, desired, observed, since, until): Row| {
+            let subject = subject.parse().map_err(|source| LedgerError::Name {
+                path: self.path().to_owned(),
+                text: subject,
+                source,
+            })?;
+            Ok(DriftRecord { seen: Seen { subject, field, desired, observed }, since, until })
+        };
+        rows.into_iter().map(record).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use evenkeel_host::error_chain;
 use evenkeel_schema::{Key, Kind, Name};
@@ -186,14 +186,14 @@ type Waiting = (Settled, oneshot::Sender<Result<(), String>>);
 /// Lets steps that end side by side share a transaction: while one is written, the next gathers.
 #[derive(Debug)]
 pub struct Settler {
-    ledger: Arc<Ledger>,
+    ledger: Ledger,
     gathered: Mutex<Vec<Waiting>>,
     /// Held by whoever writes.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Settler {
-    pub fn new(ledger: Arc<Ledger>) -> Settler {
+    pub fn new(ledger: Ledger) -> Settler {
         Settler { ledger, gathered: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
@@ -207,7 +207,7 @@ impl Settler {
         let turn = self.turn.lock().await;
         let gathered = std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
         if !gathered.is_empty() {
-            let ledger = Arc::clone(&self.ledger);
+            let ledger = self.ledger.clone();
             let written = tokio::task::spawn_blocking(move || {
                 let (settled, told): (Vec<_>, Vec<_>) = gathered.into_iter().unzip();
                 let result = ledger.settle(&settled).map_err(|error| error_chain(&error));

@@ -17,7 +17,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use drift::{DriftChanges, DriftRecord, Seen};
+pub use drift::{DriftChanges, DriftRecord, Seen, Subject};
 pub use error::LedgerError;
 pub use intents::{Intents, Lease, Settled, Settler, Stated};
 pub use objects::{Entry, EntryState};

@@ -94,16 +94,16 @@ impl Ledger {
     pub fn wanted(&self) -> Result<Desired, LedgerError> {
         let mut entries = self.entries()?;
         entries.retain(|_, entry| entry.state != EntryState::Kept);
-        self.last_applied_of(entries)
+        self.last_stated_of(entries)
     }
 
     /// Gives all entries as they were applied or begun last, less what was being deleted.
-    pub fn last_applied(&self) -> Result<Desired, LedgerError> {
-        self.last_applied_of(self.entries()?)
+    pub fn last_stated(&self) -> Result<Desired, LedgerError> {
+        self.last_stated_of(self.entries()?)
     }
 
-    /// As [`Ledger::last_applied`], of entries that were read already.
-    pub(crate) fn last_applied_of(&self, entries: BTreeMap<Key, Entry>) -> Result<Desired, LedgerError> {
+    /// As [`Ledger::last_stated`], of entries that were read already.
+    pub(crate) fn last_stated_of(&self, entries: BTreeMap<Key, Entry>) -> Result<Desired, LedgerError> {
         let mut desired = Desired::default();
         desired.source.revision = self.source()?.map(|source| source.revision).unwrap_or_default();
         for (key, entry) in entries {

@@ -57,7 +57,7 @@ fn an_object_goes_through_its_life() {
 
     ledger.intend(&Intents { leaving: vec![data.clone()], ..Intents::default() }).unwrap();
     assert_eq!(ledger.entries().unwrap()[&data].state, EntryState::Deleting);
-    assert!(ledger.last_applied().unwrap().is_empty(), "what is being deleted is no longer desired");
+    assert!(ledger.last_stated().unwrap().is_empty(), "what is being deleted is no longer desired");
     ledger.settle(&[Settled::Gone(data)]).unwrap();
     assert!(ledger.entries().unwrap().is_empty());
 }
@@ -77,13 +77,13 @@ fn an_object_in_sync_takes_over_its_new_manifest() {
 }
 
 #[test]
-fn last_applied_gives_objects_with_file_and_revision() {
+fn last_stated_gives_objects_with_file_and_revision() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
     begin(&ledger, "volume/data", volume("0750"), Some("v.yaml"));
     applied(&ledger, "volume/data");
     ledger.set_source(&Source { path: "/etc/x".into(), revision: "3f2a9c1".to_owned() }).unwrap();
-    let desired = ledger.last_applied().unwrap();
+    let desired = ledger.last_stated().unwrap();
     assert_eq!(desired.volumes["data"].spec.mode.to_string(), "0750");
     assert_eq!(desired.files[&key("volume/data")], Path::new("v.yaml"));
     assert_eq!(desired.source, Source { path: "".into(), revision: "3f2a9c1".to_owned() });
@@ -217,7 +217,7 @@ fn drift_is_opened_once_and_closed_when_it_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
     let seen = |subject: &str, desired: Option<&str>| Seen {
-        subject: subject.to_owned(),
+        subject: subject.parse().unwrap(),
         field: "shim.routes".to_owned(),
         desired: desired.map(str::to_owned),
         observed: None,
@@ -228,7 +228,7 @@ fn drift_is_opened_once_and_closed_when_it_is_gone() {
     let first = ledger.record_drift(&both, &none, "t1").unwrap();
     assert_eq!((first.opened.len(), first.closed.len()), (2, 0));
     assert_eq!(ledger.record_drift(&both, &none, "t2").unwrap(), DriftChanges::default());
-    let blind = BTreeSet::from(["network/b".to_owned()]);
+    let blind = BTreeSet::from(["network/b".parse().unwrap()]);
     let second = ledger.record_drift(&BTreeSet::new(), &blind, "t3").unwrap();
     let closed = DriftRecord { seen: route, since: "t1".to_owned(), until: Some("t3".to_owned()) };
     assert_eq!(second.closed, std::slice::from_ref(&closed));
@@ -242,8 +242,12 @@ fn history_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&paths(directory.path())).unwrap();
     let many = |round: usize| {
-        let one =
-            |n| Seen { subject: format!("volume/v{n}"), field: format!("{round}"), desired: None, observed: None };
+        let one = |n| Seen {
+            subject: Subject::Object(key(&format!("volume/v{n}"))),
+            field: format!("{round}"),
+            desired: None,
+            observed: None,
+        };
         (0..4_000).map(one).collect::<BTreeSet<_>>()
     };
     for round in 0..4 {
@@ -327,7 +331,7 @@ fn commits(ledger: &Ledger) -> usize {
 #[tokio::test]
 async fn a_hundred_intents_are_one_transaction_and_what_ends_meanwhile_shares_the_next() {
     let directory = tempfile::tempdir().unwrap();
-    let ledger = Arc::new(Ledger::open(&paths(directory.path())).unwrap());
+    let ledger = Ledger::open(&paths(directory.path())).unwrap();
     let before = commits(&ledger);
     let names: Vec<String> = (0..100).map(|number| format!("container/c{number}")).collect();
     let lease = |name: &String| Lease {
@@ -342,7 +346,7 @@ async fn a_hundred_intents_are_one_transaction_and_what_ends_meanwhile_shares_th
     };
     ledger.intend(&intents).unwrap();
     assert_eq!(commits(&ledger) - before, 1);
-    let settler = Arc::new(Settler::new(Arc::clone(&ledger)));
+    let settler = Arc::new(Settler::new(ledger.clone()));
     // The first finds nobody at it and writes alone; the others gather behind it.
     let mut steps = tokio::task::JoinSet::new();
     for name in &names {
@@ -365,7 +369,7 @@ async fn all_who_shared_a_transaction_are_told_that_it_failed() {
     let paths = paths(directory.path());
     drop(Ledger::open(&paths).unwrap());
     let reader = Ledger::open_read_only(&paths).unwrap().unwrap();
-    let settler = Settler::new(Arc::new(reader));
+    let settler = Settler::new(reader);
     let settle = |text: &str| settler.settle(Settled::Gone(key(text)));
     let (a, b, c) = tokio::join!(settle("volume/a"), settle("volume/b"), settle("volume/c"));
     for result in [a, b, c] {

@@ -1,6 +1,6 @@
 //! How the host differs from what is desired.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -9,10 +9,7 @@ use serde::Serialize;
 
 use super::words::why;
 use super::{Clock, Style};
-use crate::ledger::{DriftRecord, Seen};
-
-/// The subject under which the firewall table's differences are recorded.
-pub const FIREWALL: &str = "firewall";
+use crate::ledger::{DriftRecord, Seen, Subject};
 
 /// A plan that nobody executes, told as differences.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -103,21 +100,37 @@ pub fn seen(plan: &Plan) -> BTreeSet<Seen> {
         }
     }
     if plan.firewall_differs {
-        seen.insert(Seen { subject: FIREWALL.to_owned(), field: String::new(), desired: None, observed: None });
+        seen.insert(firewall());
     }
     seen
+}
+
+/// Lists the subjects that could not be looked at: what is known of them stays as it was.
+pub fn blind(plan: &Plan) -> BTreeSet<Subject> {
+    let unseen = |action: &Action| matches!(action, Action::Hold(Why::Unreadable { .. } | Why::Source { .. }));
+    plan.steps.iter().filter(|step| unseen(&step.action)).map(|step| Subject::Object(step.key.clone())).collect()
+}
+
+/// The record of a firewall table that differs.
+fn firewall() -> Seen {
+    Seen { subject: Subject::Firewall, field: String::new(), desired: None, observed: None }
 }
 
 /// The record of an object that is missing or extra as a whole.
 fn whole(step: &Step) -> Seen {
     let there = |there: bool| there.then(|| "present".to_owned());
     let creating = step.action == Action::Create;
-    Seen { subject: step.key.to_string(), field: String::new(), desired: there(creating), observed: there(!creating) }
+    Seen {
+        subject: Subject::Object(step.key.clone()),
+        field: String::new(),
+        desired: there(creating),
+        observed: there(!creating),
+    }
 }
 
 fn part(key: &Key, drift: &Drift) -> Seen {
     Seen {
-        subject: key.to_string(),
+        subject: Subject::Object(key.clone()),
         field: drift.field.clone(),
         desired: drift.desired.clone(),
         observed: drift.observed.clone(),
@@ -128,7 +141,8 @@ impl DriftReport {
     /// Tells a plan as differences, each with its time where `records` know it.
     pub fn new(desired: &Desired, plan: &Plan, records: &[DriftRecord], mut problems: Vec<String>) -> Self {
         problems.extend(plan.problems());
-        let since = |seen: &Seen| records.iter().find(|record| record.seen == *seen).map(|record| record.since.clone());
+        let records: BTreeMap<&Seen, &String> = records.iter().map(|record| (&record.seen, &record.since)).collect();
+        let since = |seen: &Seen| records.get(seen).map(|since| (*since).clone());
         let mut counts = Counts { objects: plan.steps.len(), ..Counts::default() };
         let mut objects = Vec::new();
         for step in &plan.steps {
@@ -155,7 +169,6 @@ impl DriftReport {
                 differences: step.drifts().iter().map(difference).collect(),
             });
         }
-        let firewall = Seen { subject: FIREWALL.to_owned(), field: String::new(), desired: None, observed: None };
         DriftReport {
             source: desired.source.clone(),
             in_sync: plan.in_sync() && plan.complete() && problems.is_empty(),
@@ -163,7 +176,7 @@ impl DriftReport {
             counts,
             objects,
             firewall_differs: plan.firewall_differs,
-            firewall_since: plan.firewall_differs.then(|| since(&firewall)).flatten(),
+            firewall_since: plan.firewall_differs.then(|| since(&firewall())).flatten(),
             problems,
         }
     }
@@ -187,7 +200,8 @@ impl DriftReport {
         if self.firewall_differs && !self.firewall_is_told() {
             let since = self.firewall_since.as_deref().and_then(|since| clock.since(since));
             let since = since.map(|since| format!("; differs for {since}")).unwrap_or_default();
-            let line = row('~', FIREWALL, "the packet filter's table is not as the objects need it", "heals: live");
+            let (what, subject) = ("the packet filter's table is not as the objects need it", Subject::Firewall);
+            let line = row('~', &subject.to_string(), what, "heals: live");
             let _ = writeln!(text, "{}{since}", style.change(&line));
         }
         for problem in &self.problems {
@@ -246,7 +260,7 @@ fn changed(drifts: &[Drift]) -> Standing {
 }
 
 fn is_not_running(drift: &Drift) -> bool {
-    drift.field == "state" && drift.desired.as_deref() == Some("running")
+    drift.remedy == Remedy::Start
 }
 
 /// Says a difference in a few words, as `addresses (10.0.0.1/24 was absent)`.
@@ -343,6 +357,7 @@ fn row(sign: char, object: &str, what: &str, heals: &str) -> String {
 pub(super) fn remedy_word(remedy: Remedy) -> &'static str {
     match remedy {
         Remedy::Live => "live",
+        Remedy::Start => "start",
         Remedy::Restart => "restart",
         Remedy::Replace => "replace",
         Remedy::DataLoss => "replace, data is lost",

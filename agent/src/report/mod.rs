@@ -17,7 +17,7 @@ pub mod words;
 mod tests;
 
 pub use diff::diff;
-pub use drift::{Counts, Difference, DriftReport, FIREWALL, ObjectDrift, Standing, drift_words, reason, seen};
+pub use drift::{Counts, Difference, DriftReport, ObjectDrift, Standing, blind, drift_words, reason, seen};
 pub use plan::{PlanReport, action_word};
 pub use progress::{Bars, Lines};
 pub use secret::without_secrets;

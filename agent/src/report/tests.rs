@@ -42,7 +42,7 @@ fn desired() -> Desired {
 fn everything() -> Plan {
     let route = drift("shim.routes", Some("10.0.36.192/27"), None, Remedy::Live);
     let web = vec![
-        drift("state", Some("running"), Some("exited with status 137"), Remedy::Restart),
+        drift("state", Some("running"), Some("exited with status 137"), Remedy::Start),
         drift("resources.memory", Some("512Mi"), Some("1Gi"), Remedy::Live),
     ];
     let image = vec![drift("image", Some("sha256:aa"), Some("sha256:bb"), Remedy::Replace)];

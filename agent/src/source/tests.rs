@@ -116,6 +116,18 @@ fn an_empty_source_holds_everything_unless_it_is_allowed() {
 }
 
 #[test]
+fn an_empty_source_beside_what_is_only_kept_is_no_lost_one() {
+    let place = Place::new();
+    for file in ["a.yaml", "b.yaml"] {
+        fs::remove_file(place.source().join(file)).unwrap();
+    }
+    let released = vec![key("volume/a"), key("volume/b")];
+    place.ledger.intend(&Intents { released, ..Intents::default() }).unwrap();
+    let intent = place.read(&place.source(), false);
+    assert!(intent.desired.is_empty() && intent.errors().is_empty(), "{intent:?}");
+}
+
+#[test]
 fn a_source_that_is_gone_holds_everything_whatever_is_allowed() {
     let place = Place::new();
     fs::remove_dir_all(place.source()).unwrap();
@@ -138,6 +150,17 @@ fn one_file_of_the_source_leaves_the_others_as_they_are() {
 }
 
 #[test]
+fn one_file_of_the_source_brings_nothing_back_that_goes_or_is_kept() {
+    let place = Place::new();
+    place.write("c.yaml", &volume("c"));
+    let intents = Intents { leaving: vec![key("volume/a")], released: vec![key("volume/b")], ..Intents::default() };
+    place.ledger.intend(&intents).unwrap();
+    let intent = place.read(&place.source().join("c.yaml"), false);
+    assert_eq!(names(&intent), ["volume/c"]);
+    assert!(intent.desired.held.is_empty(), "{intent:?}");
+}
+
+#[test]
 fn a_broken_file_by_itself_holds_what_it_stated() {
     let place = Place::new();
     place.write("b.yaml", "kind: [\n");
@@ -153,6 +176,21 @@ fn a_linked_source_keeps_its_name() {
     std::os::unix::fs::symlink(place.source(), &link).unwrap();
     assert!(canonical(&link).ends_with("current"));
     assert_eq!(canonical(&place.source().join("../manifests/.")), canonical(&place.source()));
+}
+
+#[test]
+fn what_lies_behind_a_link_has_to_rest_too() {
+    let place = Place::new();
+    let link = place.directory.path().join("current");
+    std::os::unix::fs::symlink(place.source(), &link).unwrap();
+    // A ring, as careless copies of trees have them.
+    std::os::unix::fs::symlink(place.source(), place.source().join("again")).unwrap();
+    let changed = |span| changed_within(&link, span, &mut BTreeSet::new());
+    let rest = Duration::from_secs(1);
+    std::thread::sleep(rest);
+    assert!(!changed(rest));
+    place.write("c.yaml", &volume("c"));
+    assert!(changed(rest), "a file in the directory that the source leads to");
 }
 
 #[test]

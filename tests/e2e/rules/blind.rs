@@ -61,6 +61,8 @@ fn what_cannot_be_looked_at_is_never_called_in_sync() {
             assert!(diff.code == Some(3), "{damage}\n{diff}");
             let plan = sandbox.verb_on_manifests("plan", &["--detailed-exitcode"]);
             assert!(plan.code != Some(0), "{damage}\n{plan}");
+            let dry_run = sandbox.verb_on_manifests("apply", &["--dry-run"]);
+            assert!(dry_run.code == Some(1), "{damage}\n{dry_run}");
             let apply = sandbox.verb_on_manifests("apply", &[]);
             assert!(!apply.succeeded() && apply.stdout.contains(object), "{damage}\n{apply}");
             let status = sandbox.evenkeel(&["status"]).expect_code(0);

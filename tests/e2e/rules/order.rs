@@ -103,3 +103,26 @@ fn what_needs_a_failed_object_is_blocked_by_it_and_the_rest_is_made() {
         story::in_sync(sandbox);
     });
 }
+
+#[test]
+fn what_a_container_moves_away_from_is_deleted_after_it_has_moved() {
+    sandboxed(|sandbox| {
+        sandbox.manifest("image.yaml", &sandbox.busybox_image());
+        let network = |name: &str, subnet: &str| {
+            let text = format!("apiVersion: evenkeel/v1\nkind: Network\nmetadata: {{name: {name}}}\nspec:\n");
+            sandbox.manifest("network.yaml", &format!("{text}  driver: bridge\n  subnets: [{{subnet: {subnet}}}]\n"));
+            let joined = format!("  networks: [{{name: {name}}}]\n");
+            sandbox.manifest("mover.yaml", &story::shell("mover", "exec sleep 100000", &joined));
+        };
+        network("old", "10.71.0.0/24");
+        sandbox.apply();
+        let process = story::running(sandbox, "mover");
+        network("new", "10.72.0.0/24");
+        let run = sandbox.apply();
+        assert!(line(&run, "created network/new") < line(&run, "updated container/mover"), "{run}");
+        assert!(line(&run, "updated container/mover") < line(&run, "deleted network/old"), "{run}");
+        assert_eq!(story::running(sandbox, "mover"), process);
+        assert!(!ask::link_exists("ek-old") && !in_ledger(sandbox, "network/old"));
+        story::in_sync(sandbox);
+    });
+}

@@ -82,3 +82,26 @@ fn an_override_goes_with_its_container() {
         story::in_sync(sandbox);
     });
 }
+
+#[test]
+fn a_start_by_hand_calls_nothing_else_repaired() {
+    sandboxed(|sandbox| {
+        story::bridge(sandbox);
+        sandbox.manifest("data.yaml", story::DATA);
+        sandbox.apply();
+        sandbox.evenkeel(&["stop", "front"]).expect_code(0);
+        let volume = sandbox.paths().volume(&"data".parse().expect("a name"));
+        program::sh(&format!("chmod 0777 {}", volume.display()));
+        let since = || {
+            let drift = sandbox.evenkeel(&["drift", "-o", "json"]).expect_code(1).json();
+            let objects = drift["objects"].as_array().expect("objects").clone();
+            let data = objects.into_iter().find(|object| object["object"] == "volume/data");
+            let since = data.map(|data| data["differences"][0]["since"].clone());
+            since.filter(serde_json::Value::is_string).unwrap_or_else(|| panic!("no time: {drift}"))
+        };
+        let before = since();
+        std::thread::sleep(Duration::from_millis(1100));
+        sandbox.evenkeel(&["start", "front"]).expect_code(0);
+        assert_eq!(since(), before, "the volume differs as long as before");
+    });
+}

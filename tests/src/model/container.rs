@@ -34,13 +34,13 @@ impl Host {
         };
         let before = self.observed.containers.get(name).and_then(Sight::found).cloned();
         let mut container = match (before, remedy) {
-            (Some(before), Remedy::Live | Remedy::Restart) => {
+            (Some(before), Remedy::Live | Remedy::Start | Remedy::Restart) => {
                 let spec = updated(&before.spec, spec);
                 ObservedContainer { spec, record_lost: false, shim_trouble: None, ..before }
             }
             _ => self.made(desired, spec),
         };
-        if remedy >= Remedy::Restart {
+        if remedy > Remedy::Live {
             run(name, &mut container);
         }
         let running = matches!(container.state, RunState::Running { .. });

@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn drift(container: &Container<'_>, observed: &ObservedContainer, life: &Life) -> Vec<Drift> {
     let mut differences = Differences::new();
     if let Life::Down(reason) = life {
-        differences.push("state", Some("running".to_owned()), Some(reason.clone()), Remedy::Restart);
+        differences.push("state", Some("running".to_owned()), Some(reason.clone()), Remedy::Start);
     }
     // A container that is down gets a shim and a root file system by its start.
     if *life == Life::Going {
