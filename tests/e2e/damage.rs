@@ -3,22 +3,36 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-use evenkeel_tests::{Sandbox, ask, program, sandboxed};
+use evenkeel_tests::{Run, Sandbox, ask, program, sandboxed};
 use serde_json::Value;
 
 use crate::story;
 
-/// Requires that a damage is named, by object and field, and repaired by one pass.
+/// Requires that a damage is named, by object and field, and repaired by one pass. Gives what `drift` said of it.
 #[track_caller]
-pub fn named_and_repaired(sandbox: &Sandbox, object: &str, field: &str, damage: impl FnOnce()) {
+pub fn named_and_repaired(sandbox: &Sandbox, object: &str, field: &str, damage: impl FnOnce()) -> Run {
     story::in_sync(sandbox);
     damage();
-    let drift = sandbox.evenkeel(&["drift"]).expect_code(1).says(object).says(field);
-    sandbox.evenkeel(&["drift", "-o", "json"]).expect_code(1).says(field).json();
-    sandbox.verb_on_manifests("diff", &[]).expect_code(1).says(field);
+    let drift = sandbox.evenkeel(&["drift"]).expect_code(1).says(object);
+    for report in [
+        sandbox.evenkeel(&["drift", "-o", "json"]).expect_code(1),
+        sandbox.verb_on_manifests("diff", &["-o", "json"]).expect_code(1),
+    ] {
+        let fields = differing(&report.json(), object);
+        assert!(fields.iter().any(|told| told == field), "{object}: {field} is not among {fields:?}\n{report}");
+    }
     let applied = sandbox.apply();
     let after = sandbox.evenkeel(&["drift"]);
     assert!(after.succeeded(), "one pass did not repair it\n{drift}\n{applied}\n{after}");
+    drift
+}
+
+/// Lists the fields of one object that a report in JSON tells of.
+fn differing(report: &Value, object: &str) -> Vec<String> {
+    let objects = report["objects"].as_array().into_iter().flatten();
+    let differences = objects.filter(|told| told["object"] == object).filter_map(|told| told["differences"].as_array());
+    let fields = differences.flatten().map(|difference| difference["field"].as_str().expect("a field's name"));
+    fields.map(str::to_owned).collect()
 }
 
 #[test]
@@ -66,7 +80,7 @@ fn the_shim_is_set_down() {
     sandboxed(|sandbox| {
         story::macvlan(sandbox);
         sandbox.apply();
-        named_and_repaired(sandbox, "network/mynet", "shim", || {
+        named_and_repaired(sandbox, "network/mynet", "shim.up", || {
             program::sh("ip link set mynet-shim down");
         });
         assert!(ask::ping(None, "10.0.36.200"));
@@ -79,7 +93,7 @@ fn an_interface_of_a_container_is_deleted() {
         story::macvlan(sandbox);
         sandbox.apply();
         let netns = sandbox.container_netns("web");
-        named_and_repaired(sandbox, "container/web", "networks", || {
+        named_and_repaired(sandbox, "container/web", "networks.mynet", || {
             program::run_in(&netns, &["ip", "link", "del", "eth0"]).expect_code(0);
         });
         assert_eq!(ask::addresses_in(&netns, "eth0"), ["10.0.36.200/24"]);
@@ -109,11 +123,12 @@ fn a_rule_of_the_firewall_is_added_by_hand() {
         sandbox.apply();
         let instance = sandbox.instance();
         let table = instance.as_str();
-        named_and_repaired(sandbox, "container/front", "chain mine", || {
+        let drift = named_and_repaired(sandbox, "container/front", "firewall", || {
             program::sh(&format!(
                 "nft add chain inet {table} mine; nft add rule inet {table} mine tcp dport 4242 drop"
             ));
         });
+        drift.says("chain mine");
         let text = ask::nft_table(table).expect("the table").to_string();
         assert!(!text.contains("4242"), "{text}");
     });
@@ -195,7 +210,7 @@ fn a_main_process_and_its_shim_are_killed() {
         sandbox.apply();
         let (pid, _) = story::running(sandbox, "web");
         let shim = story::status(sandbox, "web").expect("its status")["shimPid"].clone();
-        named_and_repaired(sandbox, "container/web", "s", || {
+        named_and_repaired(sandbox, "container/web", "state", || {
             program::sh(&format!("kill -9 {shim} {pid}"));
         });
         assert_ne!(story::running(sandbox, "web").0, pid);
