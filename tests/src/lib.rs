@@ -6,7 +6,7 @@
 //! need: [`model`] says what becomes of a host by a plan, [`store`] whether an image store is sound.
 
 pub mod ask;
-pub mod faults;
+pub mod faulty_registry;
 pub mod images;
 pub mod leftovers;
 pub mod model;

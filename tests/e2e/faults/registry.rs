@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use evenkeel_tests::faults::{Fault, FaultyRegistry, status};
+use evenkeel_tests::faulty_registry::{Fault, FaultyRegistry, status};
 use evenkeel_tests::images::{Image, Packing, WrittenImage, layer, write_layout};
 use evenkeel_tests::random::noise;
 use evenkeel_tests::registry::{Options, PASSWORD, Registry, USER};

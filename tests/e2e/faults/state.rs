@@ -6,7 +6,7 @@ use std::process::Command;
 
 use evenkeel_tests::{Sandbox, ask, program, sandboxed};
 
-use crate::faults_network::drift_becomes;
+use super::network::drift_becomes;
 use crate::story;
 
 /// Puts a text in a file's place, has it looked at, and puts back what was there.
