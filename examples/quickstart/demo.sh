@@ -25,7 +25,7 @@ if [ -z "${EVENKEEL_DEMO:-}" ]; then
 fi
 
 program=$1
-export EVENKEEL_ROOT=$EVENKEEL_DEMO/state EVENKEEL_RUN=$EVENKEEL_DEMO/run
+export EVENKEEL_ROOT=$EVENKEEL_DEMO/state EVENKEEL_RUN=$EVENKEEL_DEMO/run EVENKEEL_CONFIG=/dev/null
 bold='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
 

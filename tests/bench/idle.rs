@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use evenkeel_tests::{Sandbox, eventually};
+use evenkeel_tests::{Sandbox, ask, eventually};
 
 use crate::containers::{COUNT, declare};
 use crate::peers::Docker;
@@ -13,7 +13,7 @@ use crate::told;
 const SETTLE: Duration = Duration::from_secs(12);
 /// Two looks of the timer, each a whole one, are in it.
 const WATCHED: Duration = Duration::from_secs(125);
-/// Of `utime` and `stime` in `/proc/<pid>/stat`, proc_pid_stat(5).
+/// `sysconf(_SC_CLK_TCK)` of every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 const OURS: [&str; 2] = ["evenkeel", "evenkeel-shim"];
@@ -73,9 +73,5 @@ fn memory(names: &[&str]) -> f64 {
 
 /// Gives the time that a process was on a processor.
 fn seconds(pid: u32) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent's times");
-    let (_, fields) = text.rsplit_once(')').expect("a name in parentheses");
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |at: usize| fields[at].parse::<f64>().expect("a number");
-    (ticks(11) + ticks(12)) / TICKS_PER_SECOND
+    ask::processor_ticks(pid) as f64 / TICKS_PER_SECOND
 }

@@ -7,6 +7,7 @@ mod containers;
 mod execs;
 mod idle;
 mod peers;
+mod plan;
 mod pull;
 mod repair;
 mod scale;
@@ -19,13 +20,14 @@ use evenkeel_tests::Sandbox;
 type Part = fn(&Sandbox);
 
 /// What can be measured, by name.
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("one", containers::one),
     ("hundred", containers::hundred),
     ("thousand", scale::thousand),
     ("repair", repair::latency),
     ("idle", idle::costs),
     ("pull", pull::pulls),
+    ("plan", plan::times),
 ];
 
 fn main() {

@@ -7,7 +7,7 @@ set -euo pipefail
 
 count=${1:-20}
 shim=$(realpath "${2:-target/release/evenkeel-shim}")
-for program in "$shim" conmon runc busybox; do
+for program in "$shim" conmon runc busybox python3; do
     command -v "$program" >/dev/null || { echo "missing: $program" >&2; exit 2; }
 done
 
@@ -61,7 +61,7 @@ for number in $(seq "$count"); do
 	JSON
     "$shim" "$bundle/shim.json"
     sed 's/.*"shimPid":\([0-9]*\).*/\1/' "$bundle/status.json" >"$bundle/shim.pid"
-    # conmon ships no client that asks a socket; python's is everywhere where the suite runs.
+    # conmon ships no client that asks a socket.
     python3 - "$bundle/shim.sock" <<-'PYTHON'
 	import json, socket, sys
 	connection = socket.socket(socket.AF_UNIX)

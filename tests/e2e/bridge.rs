@@ -69,13 +69,12 @@ fn names_and_aliases_resolve() {
 fn what_leaves_is_masqueraded() {
     sandboxed(|sandbox| {
         story::bridge(sandbox);
-        let lan = sandbox.wire("eth9");
+        sandbox.wire("eth9");
         // The lan has no route back to the network: only a masqueraded packet is answered.
         program::sh("ip addr add 192.168.9.1/24 dev eth9; ip -n lan addr add 192.168.9.2/24 dev eth9-peer");
         sandbox.apply();
         let front = sandbox.container_netns("front");
         assert!(ask::ping(Some(&front), "192.168.9.2"));
-        assert!(!ask::ping(Some(&lan), "10.77.0.2"));
     });
 }
 

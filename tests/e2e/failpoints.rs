@@ -6,17 +6,19 @@
 //! passes it, where a plain run walks it in one.
 
 pub mod clean;
+mod driver;
 mod everything;
 mod life;
 mod walk;
 
 use std::collections::BTreeSet;
 
+use driver::Driver;
 use evenkeel_shim::failpoint::NAMES;
 use evenkeel_tests::{program, sandboxed};
 use everything::Everything;
 use life::Life;
-use walk::{Driver, Share, Walk};
+use walk::{Share, Walk};
 
 /// Points that only a container with a life of its own passes.
 const OF_LIFE: [&str; 6] =

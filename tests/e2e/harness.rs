@@ -1,9 +1,10 @@
 //! The sandbox itself, since everything else in this ring stands on it.
 
 use std::fs;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Child, Command};
 
-use evenkeel_tests::{ask, program, sandboxed};
+use evenkeel_tests::{ask, leftovers, program, sandboxed};
 
 #[test]
 fn a_sandbox_has_namespaces_of_its_own() {
@@ -13,6 +14,16 @@ fn a_sandbox_has_namespaces_of_its_own() {
         assert!(ask::ping(None, "127.0.0.1"));
         assert_eq!(fs::read_dir("/run").expect("/run").count(), 0);
         assert_eq!(fs::read_to_string("/proc/1/comm").expect("the init").trim_end(), "evenkeel-test-s");
+    });
+}
+
+#[test]
+fn what_a_person_has_set_does_not_reach_the_programs() {
+    sandboxed(|sandbox| {
+        // SAFETY: no other thread of this test reads the environment.
+        unsafe { std::env::set_var("EVENKEEL_RUNTIME", "/no/such/runtime") };
+        sandbox.evenkeel(&["status"]).expect_code(0);
+        assert!(std::env::temp_dir().starts_with(sandbox.directory()), "what is built goes with the sandbox");
     });
 }
 
@@ -39,6 +50,23 @@ fn the_root_file_system_runs() {
     });
 }
 
+/// A sandbox that is started from outside of one; nothing of it stays, also where the test fails.
+struct Outside {
+    directory: PathBuf,
+    child: Child,
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        // Ended already, as far as the test went well.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if self.directory.exists() {
+            leftovers::remove(&self.directory);
+        }
+    }
+}
+
 /// Ends a sandbox from outside in the middle of its work, with everything a test could have made, and looks for the rest.
 #[test]
 fn a_terminated_sandbox_leaves_nothing() {
@@ -53,16 +81,14 @@ fn a_terminated_sandbox_leaves_nothing() {
         cgroup = cgroup.display(),
         ready = ready.display()
     );
-    let mut child = Command::new(program::built("evenkeel-test-sandbox"))
-        .arg(&directory)
-        .args(["sh", "-c", &line])
-        .spawn()
-        .expect("the sandbox");
+    let mut sandbox = Command::new(program::built("evenkeel-test-sandbox"));
+    sandbox.arg(&directory).args(["sh", "-c", &line]);
+    let mut outside = Outside { child: sandbox.spawn().expect("the sandbox"), directory };
     ask::eventually("the sandbox is at work", || if ready.exists() { Ok(()) } else { Err("no file yet".to_owned()) });
     assert!(cgroup.join("web").is_dir());
-    program::sh(&format!("kill -TERM {}", child.id()));
-    assert_eq!(child.wait().expect("its exit status").code(), Some(137));
-    assert!(!directory.exists());
+    program::sh(&format!("kill -TERM {}", outside.child.id()));
+    assert_eq!(outside.child.wait().expect("its exit status").code(), Some(137));
+    assert!(!outside.directory.exists());
     assert!(!cgroup.exists());
     let sleepers = program::run(Command::new("pgrep").args(["-fx", "sleep 4242"]));
     assert_eq!(sleepers.stdout, "", "a process outlived its sandbox");

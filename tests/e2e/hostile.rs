@@ -38,19 +38,14 @@ fn all_sing(canaries: &[PathBuf]) {
 }
 
 fn image(sandbox: &Sandbox, name: &str, source: &str, path: &Path) {
-    let text = format!(
-        "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: {name}}}\nspec: {{{source}: {}}}\n",
-        path.display()
-    );
+    let text = story::image(name, &format!("{source}: {}", path.display()));
     sandbox.manifest(&format!("{name}.yaml"), &text);
 }
 
 /// Requires that one image was refused, for a reason in these words.
 #[track_caller]
 fn refused(run: &Run, name: &str, words: &str) {
-    let start = format!("failed: image/{name}: ");
-    let line = run.stdout.lines().find(|line| line.starts_with(&start));
-    let line = line.unwrap_or_else(|| panic!("image/{name} was not refused\n{run}"));
+    let line = run.failure(&format!("image/{name}"));
     assert!(line.contains(words), "`{words}` is not said of {name}\n{line}");
 }
 
@@ -70,9 +65,7 @@ fn attribute(path: &Path, name: &str) -> String {
 
 /// Everything is taken away again, and the store is empty then.
 fn removed(sandbox: &Sandbox) {
-    for entry in fs::read_dir(sandbox.manifests()).expect("the manifests") {
-        fs::remove_file(entry.expect("an entry").path()).expect("a manifest");
-    }
+    sandbox.withdraw_all();
     sandbox.manifest("free.yaml", story::DATA);
     sandbox.apply();
     for directory in [sandbox.paths().layers(), sandbox.paths().images().join("blobs/sha256")] {

@@ -5,18 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use evenkeel_tests::images::{Image, Packing, digest, layer, write_layout};
+use evenkeel_tests::random::noise;
 use evenkeel_tests::registry::{Options, Registry};
 use evenkeel_tests::sandboxed;
 
-/// Text that does not compress to nothing, the same at every run.
-fn noise(seed: u64, words: usize) -> String {
-    let mut state = seed;
-    let mut word = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        format!("{:016x}", state ^ (state >> 29))
-    };
-    (0..words).map(|_| word()).collect()
-}
+use crate::story;
 
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten();
@@ -28,15 +21,12 @@ fn a_pull_killed_at_any_instant_leaves_nothing_that_is_believed() {
     sandboxed(|sandbox| {
         let registry = Registry::start(Options::default());
         let layout = sandbox.directory().join("layout");
-        let texts: Vec<String> = (0..6).map(|n| noise(n, 200_000)).collect();
+        let texts: Vec<String> = (0..6).map(|n| noise(n, 3_200_000)).collect();
         let layers = texts.iter().enumerate().map(|(n, text)| layer(&[(&format!("file{n}"), text)])).collect();
         let written = write_layout(&layout, &Image::new(layers).packed(Packing::Zstd));
         registry.push(&format!("oci:{}:latest", layout.display()), "large:1", &[]);
         let reference = registry.reference("large:1");
-        sandbox.manifest(
-            "image.yaml",
-            &format!("apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: large}}\nspec: {{reference: \"{reference}\"}}\n"),
-        );
+        sandbox.manifest("image.yaml", &story::image("large", &format!("reference: \"{reference}\"")));
         let (layers, images) = (sandbox.paths().layers(), sandbox.paths().images());
         for milliseconds in [50, 100, 200, 300, 400, 600, 800, 1200] {
             let manifests = sandbox.manifests();

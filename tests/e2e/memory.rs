@@ -12,10 +12,6 @@ use evenkeel_tests::{Sandbox, sandboxed, store};
 
 use crate::story;
 
-fn manifest(name: &str, source: &str) -> String {
-    format!("apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: {name}}}\nspec: {{{source}}}\n")
-}
-
 fn peak_of_apply(sandbox: &Sandbox) -> f64 {
     let manifests = sandbox.manifests();
     let peak = peak_memory(&mut sandbox.command(&["apply", "-f", manifests.to_str().expect("a path")]));
@@ -34,7 +30,7 @@ fn layers_with_large_windows_do_not_add_up() {
                 let layout = sandbox.directory().join(image);
                 write_layout(&layout, &Image::new(layers).packed(packing));
                 let source = format!("archive: {}", layout.display());
-                sandbox.manifest(&format!("{image}.yaml"), &manifest(image, &source));
+                sandbox.manifest(&format!("{image}.yaml"), &story::image(image, &source));
             }
             peak_of_apply(sandbox)
         };
@@ -76,7 +72,7 @@ fn a_hundred_thousand_entries_are_all_there_and_take_no_memory_each() {
         sh(&format!("mount -t tmpfs -o mode=755,nr_inodes=0 none {}", root.display()));
         let tarball = sandbox.directory().join("many.tar");
         write_many(&tarball, files);
-        sandbox.manifest("many.yaml", &manifest("many", &format!("rootfs: {}", tarball.display())));
+        sandbox.manifest("many.yaml", &story::image("many", &format!("rootfs: {}", tarball.display())));
         let peak = peak_of_apply(sandbox);
         assert!(peak < 64.0, "{peak:.1} MiB");
         story::in_sync(sandbox);

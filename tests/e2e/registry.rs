@@ -41,12 +41,8 @@ fn a_host_that_trusts_no_authority_is_told_so() {
     sandboxed(|sandbox| {
         let registry = Registry::start(Options::default());
         push(sandbox, &registry, "pulled", Packing::Gzip);
-        let image = format!(
-            "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: site}}\n\
-             spec: {{reference: \"{}\", insecure: true}}\n",
-            registry.reference("site:1")
-        );
-        sandbox.manifest("image.yaml", &image);
+        let source = format!("reference: \"{}\", insecure: true", registry.reference("site:1"));
+        sandbox.manifest("image.yaml", &story::image("site", &source));
         let manifests = sandbox.manifests();
         let mut command = sandbox.command(&["apply", "-f", manifests.to_str().expect("a path in UTF-8")]);
         command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
@@ -63,11 +59,8 @@ fn a_moved_tag_is_a_new_image_where_the_manifest_asks_for_it() {
         push(sandbox, &registry, "one", Packing::Zstd);
         sandbox.manifest("shop.yaml", story::SHOP);
         sandbox.manifest("front.yaml", &server("site"));
-        let image = format!(
-            "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: site}}\nspec: {{reference: \"{}\", pull: always}}\n",
-            registry.reference("site:1")
-        );
-        sandbox.manifest("image.yaml", &image);
+        let source = format!("reference: \"{}\", pull: always", registry.reference("site:1"));
+        sandbox.manifest("image.yaml", &story::image("site", &source));
         sandbox.apply();
         assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "one");
         push(sandbox, &registry, "two", Packing::Zstd);
@@ -86,12 +79,7 @@ fn a_pinned_digest_is_kept_to() {
         push(sandbox, &registry, "two", Packing::Gzip);
         sandbox.manifest("shop.yaml", story::SHOP);
         sandbox.manifest("front.yaml", &server("site"));
-        let image = |more: &str| {
-            let reference = registry.reference("site");
-            format!(
-                "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: site}}\nspec: {{reference: \"{reference}{more}}}\n"
-            )
-        };
+        let image = |more: &str| story::image("site", &format!("reference: \"{}{more}", registry.reference("site")));
         // The tag has moved on; what is pinned is what comes, written either way.
         for more in [format!(":1\", digest: \"{first}\""), format!("@{first}\"")] {
             sandbox.manifest("image.yaml", &image(&more));

@@ -88,6 +88,11 @@ pub fn shell(name: &str, line: &str, more: &str) -> String {
     )
 }
 
+/// The manifest of an image with its source, as `archive: /srv/app.tar`.
+pub fn image(name: &str, source: &str) -> String {
+    format!("apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: {name}}}\nspec: {{{source}}}\n")
+}
+
 /// Reads a container's status file, which its shim writes.
 pub fn status(sandbox: &Sandbox, container: &str) -> Option<Value> {
     let path = sandbox.paths().status(&container.parse().expect("a container's name"));

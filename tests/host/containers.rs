@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use evenkeel_host::container::logs::{self, LogQuery};
 use evenkeel_host::container::{ContainerError, Containers, NetworkJoin, NewContainer, RuntimeProgram};
-use evenkeel_plan::{HostNames, ObservedContainer, ObservedImage, RunState, Sight};
+use evenkeel_host::error_chain;
+use evenkeel_plan::{HostNames, ObservedContainer, ObservedImage, ObservedSwap, RunState, Sight};
 use evenkeel_schema::{ContainerSpec, Digest, ImageConfig, ImageSource, Name};
 use evenkeel_tests::program::built;
 use evenkeel_tests::rootfs::busybox_directory;
@@ -152,7 +153,7 @@ impl Site<'_> {
     #[track_caller]
     pub fn start(&self, container: &str) -> u32 {
         if let Err(error) = self.wait(self.containers.start(&name(container))) {
-            panic!("start of {container}: {}", words(&error));
+            panic!("start of {container}: {}", error_chain(&error));
         }
         match self.observe(container).state {
             RunState::Running { pid, .. } => pid,
@@ -165,6 +166,17 @@ impl Site<'_> {
         match self.wait(self.containers.observe(&name(container))) {
             Sight::Found { observed, owned: true } => observed,
             other => panic!("{container}: {other:?}"),
+        }
+    }
+
+    /// Says what the kernel tells of a container's swap where its memory is limited, or is not: nothing without a file for it.
+    pub fn swap(&self, container: &str, limited: bool) -> ObservedSwap {
+        let cgroups = evenkeel_tests::ask::cgroups(self.sandbox.instance().as_str(), container);
+        let files = ["memory.swap.max", "memory.memsw.limit_in_bytes"];
+        match cgroups.iter().any(|cgroup| files.iter().any(|file| cgroup.join(file).exists())) {
+            false => ObservedSwap::Unaccounted,
+            true if limited => ObservedSwap::Limited(0),
+            true => ObservedSwap::Unlimited,
         }
     }
 
@@ -188,7 +200,7 @@ impl Site<'_> {
     #[track_caller]
     pub fn remove(&self, container: &str) {
         if let Err(error) = self.wait(self.containers.remove(&name(container))) {
-            panic!("removal of {container}: {}", words(&error));
+            panic!("removal of {container}: {}", error_chain(&error));
         }
     }
 
@@ -216,10 +228,4 @@ impl Site<'_> {
         let shims = evenkeel_tests::run(std::process::Command::new("pgrep").args(["-f", "evenkeel-shim|sleep 1000"]));
         assert_eq!(shims.stdout, "", "processes");
     }
-}
-
-/// Puts an error and its causes on one line.
-pub fn words(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

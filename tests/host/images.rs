@@ -51,9 +51,7 @@ impl Site<'_> {
     /// Fetches what must be refused, and gives the whole message with its causes.
     #[track_caller]
     pub fn refused(&self, image: &str, spec: &ImageSpec) -> String {
-        let error = self.fetch(image, spec).expect_err("it was fetched");
-        let causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
-        causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+        evenkeel_host::error_chain(&self.fetch(image, spec).expect_err("it was fetched"))
     }
 
     /// Fetches several images at the same time.

@@ -113,6 +113,16 @@ pub fn ip(arguments: &str) {
     run(Command::new("ip").args(arguments.split_whitespace())).expect_code(0);
 }
 
+/// Takes out the number of a network's link, which is another one where the link was made anew.
+pub fn without_index(mut sight: Sight<ObservedNetwork>) -> Sight<ObservedNetwork> {
+    if let Sight::Found { observed, .. } = &mut sight
+        && let Some(link) = &mut observed.link
+    {
+        link.index = 0;
+    }
+    sight
+}
+
 /// Gives all that `ip` says of links, addresses and routes, here and in namespaces.
 pub fn everything(namespaces: &[&PathBuf]) -> Vec<Value> {
     let questions: [&[&str]; 4] = [&["-d", "link"], &["-d", "address"], &["-d", "route"], &["-6", "-d", "route"]];

@@ -91,8 +91,13 @@ pub fn nft_table(table: &str) -> Option<Value> {
 
 /// Gets a page with busybox's wget, from a network namespace or from here.
 pub fn wget(netns: Option<&Path>, url: &str) -> Run {
+    wget_within(3, netns, url)
+}
+
+/// As [`wget`], for one who waits so many seconds.
+pub fn wget_within(seconds: u32, netns: Option<&Path>, url: &str) -> Run {
     // Debian 12's busybox-static crashes under its own option for this, `-T`.
-    let command = ["timeout", "3", "busybox", "wget", "-q", "-O", "-", url];
+    let command = ["timeout", &seconds.to_string(), "busybox", "wget", "-q", "-O", "-", url];
     match netns {
         Some(netns) => run_in(netns, &command),
         None => run(Command::new(command[0]).args(&command[1..])),
@@ -108,9 +113,9 @@ pub fn page(netns: Option<&Path>, url: &str) -> String {
     })
 }
 
-/// Sends one echo request and tells whether it came back.
+/// Sends one echo request and tells whether it came back; a busy machine may take its time.
 pub fn ping(netns: Option<&Path>, address: &str) -> bool {
-    let command = ["busybox", "ping", "-c", "1", "-W", "2", address];
+    let command = ["busybox", "ping", "-c", "1", "-W", "10", address];
     let answer = match netns {
         Some(netns) => run_in(netns, &command),
         None => run(Command::new(command[0]).args(&command[1..])),
@@ -125,6 +130,15 @@ pub fn start_time(pid: u32) -> Option<u64> {
     // The name in parentheses may hold spaces and parentheses itself.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     if fields[0] == "Z" { None } else { fields[19].parse().ok() }
+}
+
+/// Gives the clock ticks that a process was on a processor: `utime` and `stime` of proc_pid_stat(5).
+#[track_caller]
+pub fn processor_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a living process");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("a number");
+    ticks(11) + ticks(12)
 }
 
 /// Lists the directories of a container's cgroup: one on cgroup v2, one for each mounted controller on v1.

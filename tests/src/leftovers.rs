@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use evenkeel_host::{Instance, Paths};
 
 use crate::ask::cgroup_roots;
-use crate::sandbox::PREFIX;
 
 /// Removes a sandbox's directory and the cgroups of its installations.
 pub fn remove(directory: &Path) {
@@ -47,12 +46,7 @@ fn remove_cgroup(path: &Path) {
 pub fn list() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    found.extend(
-        mounts
-            .lines()
-            .filter(|line| line.contains("evenkeel") || line.contains(PREFIX))
-            .map(|line| format!("mount {line}")),
-    );
+    found.extend(mounts.lines().filter(|line| line.contains("evenkeel")).map(|line| format!("mount {line}")));
     for root in cgroup_roots() {
         found.extend(
             directories(&root)
@@ -64,7 +58,7 @@ pub fn list() -> BTreeSet<String> {
     found.extend(
         directories(Path::new("/tmp"))
             .iter()
-            .filter(|path| path.to_string_lossy().starts_with(PREFIX))
+            .filter(|path| named_evenkeel(path))
             .map(|path| format!("directory {}", path.display())),
     );
     found.extend(

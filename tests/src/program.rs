@@ -32,6 +32,41 @@ pub fn run(command: &mut Command) -> Run {
     }
 }
 
+/// What the suite itself is told by.
+const OF_THE_SUITE: [&str; 5] = [
+    "EVENKEEL_DAMAGE_",
+    // Which points are walked; `EVENKEEL_FAIL_POINT` itself is the tests' alone to set.
+    "EVENKEEL_FAIL_POINTS",
+    "EVENKEEL_FUZZ_",
+    "EVENKEEL_TEST_",
+    "EVENKEEL_VM_",
+];
+
+/// Takes away what the person who runs the suite has set for evenkeel.
+///
+/// What stays is listed, not what goes: a setting that comes new with a release must not reach the tests.
+pub fn without_settings(command: &mut Command) -> &mut Command {
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
+        if name.starts_with("EVENKEEL_") && !OF_THE_SUITE.iter().any(|own| name.starts_with(own)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Puts a command below another program, as `prlimit --nofile=20`: with its arguments and all that was set for it.
+pub fn wrapped(mut wrapper: Command, command: &Command) -> Command {
+    wrapper.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapper.env(name, value),
+            None => wrapper.env_remove(name),
+        };
+    }
+    wrapper.stdin(Stdio::null());
+    wrapper
+}
+
 /// Runs a line of shell and requires success.
 pub fn sh(line: &str) -> Run {
     run(Command::new("sh").args(["-ec", line])).expect_code(0)
@@ -85,6 +120,7 @@ impl Run {
     /// Requires a text in the standard output.
     #[track_caller]
     pub fn says(self, text: &str) -> Run {
+        assert!(!text.is_empty(), "every output contains an empty text");
         assert!(self.stdout.contains(text), "expected `{text}` on the standard output\n{self}");
         self
     }
@@ -92,8 +128,18 @@ impl Run {
     /// Requires a text in the standard error output.
     #[track_caller]
     pub fn complains(self, text: &str) -> Run {
+        assert!(!text.is_empty(), "every output contains an empty text");
         assert!(self.stderr.contains(text), "expected `{text}` on the standard error output\n{self}");
         self
+    }
+
+    /// Gives the one line of the standard output that tells of an object's failure, as `image/app`.
+    #[track_caller]
+    pub fn failure(&self, object: &str) -> &str {
+        let start = format!("failed: {object}: ");
+        let lines: Vec<&str> = self.stdout.lines().filter(|line| line.starts_with(&start)).collect();
+        let [line] = lines[..] else { panic!("one line was expected that begins with `{start}`\n{self}") };
+        line
     }
 
     /// Reads the standard output as JSON.

@@ -24,3 +24,9 @@ impl Random {
         (mixed ^ (mixed >> 31)) % limit.max(1)
     }
 }
+
+/// Gives about so many bytes of text that does not compress to nothing, the same at every run.
+pub fn noise(seed: u64, bytes: usize) -> String {
+    let mut random = Random::new(seed);
+    (0..bytes / 16).map(|_| format!("{:016x}", random.below(u64::MAX))).collect()
+}

@@ -6,6 +6,7 @@
 //! with it. Only cgroups and the directory outlast that; the program removes them from outside.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use evenkeel_host::{Instance, Paths};
 use evenkeel_schema::Name;
 
-use crate::program::{Run, built, run};
+use crate::program::{Run, built, run, without_settings};
 use crate::rootfs;
 
 /// The variable that tells a test that it is inside already, and where its directory is.
@@ -51,13 +52,13 @@ fn enter(arguments: impl FnOnce() -> Vec<String>, test: impl FnOnce(&Sandbox)) {
     // libtest is content with running no test at all: the file tells whether this one began.
     let pending = pending(&directory);
     fs::write(&pending, "").expect("a file in /tmp");
-    let status = Command::new(built("evenkeel-test-sandbox"))
-        .arg(&directory)
-        .arg(std::env::current_exe().expect("the test's own path"))
-        .args(arguments())
-        .env(VARIABLE, &directory)
-        .status()
-        .expect("the sandbox starts");
+    // What is built in there goes with the sandbox, also where the test is killed.
+    let scratch = directory.join("tmp");
+    fs::create_dir(&scratch).expect("a directory in /tmp");
+    let mut command = Command::new(built("evenkeel-test-sandbox"));
+    command.arg(&directory).arg(std::env::current_exe().expect("the test's own path")).args(arguments());
+    let closed = without_settings(&mut command).env("TMPDIR", &scratch).env(VARIABLE, &directory);
+    let status = closed.status().expect("the sandbox starts");
     let pending_still = fs::remove_file(&pending).is_ok();
     assert!(status.success(), "the test failed in its sandbox: {status}");
     assert!(!pending_still, "the test never began in its sandbox");
@@ -123,21 +124,39 @@ impl Sandbox {
         fs::remove_file(self.manifests().join(name)).expect("the manifest");
     }
 
-    /// Prepares a command of the program under test on this installation: global options first.
-    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(built("evenkeel"));
-        command.arg("--root").arg(self.paths().root()).arg("--run").arg(self.paths().run());
-        command.args(arguments).stdin(Stdio::null());
-        // What a person at the keyboard has set is not the test's.
-        for variable in ["RUST_LOG", "EVENKEEL_ROOT", "EVENKEEL_RUN", "EVENKEEL_RUNTIME", "EVENKEEL_CONFIG"] {
-            command.env_remove(variable);
+    /// Takes every manifest away.
+    pub fn withdraw_all(&self) {
+        self.withdraw_where(|_| true);
+    }
+
+    /// Takes those manifests away whose files have such a name.
+    pub fn withdraw_where(&self, such: impl Fn(&str) -> bool) {
+        for entry in fs::read_dir(self.manifests()).expect("the manifests") {
+            let entry = entry.expect("an entry");
+            if such(&entry.file_name().to_string_lossy()) {
+                fs::remove_file(entry.path()).expect("a manifest");
+            }
         }
+    }
+
+    /// Prepares a command of the program under test on this installation: global options first.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        self.command_of(&built("evenkeel"), &self.paths(), arguments)
+    }
+
+    /// As [`Sandbox::command`], with the program at another place or with another installation.
+    pub fn command_of<S: AsRef<OsStr>>(&self, program: &Path, paths: &Paths, arguments: &[S]) -> Command {
+        let mut command = Command::new(program);
+        command.arg("--root").arg(paths.root()).arg("--run").arg(paths.run());
+        command.args(arguments).stdin(Stdio::null());
+        // Neither what the person who runs the suite has set nor the host's configuration file is the test's.
+        without_settings(&mut command).env("EVENKEEL_CONFIG", "/dev/null");
         command.env("NO_COLOR", "1").env("COLUMNS", "200");
         command
     }
 
     /// Runs a verb of the program under test to its end.
-    pub fn evenkeel<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Run {
+    pub fn evenkeel<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Run {
         run(&mut self.command(arguments))
     }
 

@@ -86,8 +86,8 @@ fn the_unit_keeps_the_agent_and_leaves_the_containers() {
         machine.sh(&format!("kill -STOP {hung}"));
         let line = "systemctl show -p MainPID -p ActiveState --value evenkeel";
         machine.eventually(line, |run| {
-            (run.stdout.contains("active\n") && !run.stdout.contains("inactive") && !run.stdout.contains(&hung))
-                .then_some(())
+            let lines: Vec<&str> = run.stdout.lines().collect();
+            (lines.contains(&"active") && !lines.contains(&hung.as_str())).then_some(())
         });
         machine.eventually("journalctl -u evenkeel", |run| run.stdout.contains("Watchdog timeout").then_some(()));
         page(machine);

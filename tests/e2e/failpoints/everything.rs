@@ -7,7 +7,8 @@ use evenkeel_tests::images::{Image, convert, layer, write_layout};
 use evenkeel_tests::registry::{Options, Registry};
 use evenkeel_tests::{Run, Sandbox, ask, program};
 
-use super::walk::{Driver, Scenario, forget_manifests};
+use super::driver::Driver;
+use super::walk::Scenario;
 use crate::story;
 
 pub struct Everything<'s> {
@@ -52,9 +53,7 @@ impl<'s> Everything<'s> {
     fn state(&self, changed: bool) {
         let either = |first: &'static str, then: &'static str| if changed { then } else { first };
         let sandbox = self.sandbox;
-        let image = |name: &str, spec: &str| {
-            format!("apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n---\n")
-        };
+        let image = |name: &str, source: &str| story::image(name, source) + "---\n";
         let site = self.registry.reference(either("site:1", "site:2"));
         let mut images = sandbox.busybox_image() + "---\n";
         images += &image("site", &format!("reference: \"{site}\", pull: always"));
@@ -147,7 +146,7 @@ impl Scenario for Everything<'_> {
             "change" => self.state(true),
             "repair" => self.damage(),
             _ => {
-                forget_manifests(self.sandbox);
+                self.sandbox.withdraw_all();
                 // One that was never adopted is somebody else's still, and stays.
                 program::sh(
                     "ip -d link show taken0 2>/dev/null | grep -q alias || ip link del taken0 2>/dev/null || true",

@@ -2,7 +2,8 @@
 
 use evenkeel_tests::{Run, Sandbox, ask, run};
 
-use super::walk::{Driver, Scenario};
+use super::driver::Driver;
+use super::walk::Scenario;
 use crate::story;
 
 pub struct Life<'s>(&'s Sandbox);
@@ -34,7 +35,7 @@ impl Scenario for Life<'_> {
                 let waits = "  dependsOn: [{container: sick, condition: healthy}]\n";
                 sandbox.manifest("waits.yaml", &story::shell("waits", "exec sleep 100000", waits));
             }
-            "remove" => super::walk::forget_manifests(sandbox),
+            "remove" => sandbox.withdraw_all(),
             _ => {}
         }
     }

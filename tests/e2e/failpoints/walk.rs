@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use evenkeel_tests::{Run, Sandbox, ask, run};
+use evenkeel_tests::random::Random;
+use evenkeel_tests::{Run, Sandbox, ask};
 
 use super::clean::{inventory, nothing_left};
-
-/// How often a stage is run again after a kill: a shim may die after the verb has ended, and one more time.
-const ATTEMPTS: usize = 4;
+use super::driver::Driver;
 
 /// Stages that lead from nothing over everything back to nothing.
 pub trait Scenario {
@@ -23,62 +22,6 @@ pub trait Scenario {
 
     /// Asks the kernel whether all is there.
     fn verify(&self, stage: &str);
-}
-
-/// Takes every manifest away.
-pub fn forget_manifests(sandbox: &Sandbox) {
-    for entry in fs::read_dir(sandbox.manifests()).expect("the manifests").filter_map(Result::ok) {
-        fs::remove_file(entry.path()).expect("a manifest");
-    }
-}
-
-/// Who brings the host in sync.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
-    Apply,
-    /// An agent that is asked for a pass, and told to end when it is done.
-    Agent,
-}
-
-impl Driver {
-    pub fn run(self, sandbox: &Sandbox, environment: &[(&str, String)]) -> Run {
-        let manifests = sandbox.manifests();
-        let manifests = manifests.to_str().expect("a path in UTF-8");
-        let apply = ["apply", "-f", manifests, "--allow-empty"];
-        if self == Driver::Apply {
-            return run(sandbox.command(&apply).envs(environment.iter().cloned()));
-        }
-        let mut command = sandbox.command(&["run", "--manifests", manifests, "--allow-empty"]);
-        let mut agent = command
-            .envs(environment.iter().cloned())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("the agent starts");
-        let socket = sandbox.paths().agent_socket();
-        let mut asked = ask::eventually("the agent listens or is dead", || {
-            if agent.try_wait().expect("its exit status").is_some() {
-                return Ok(None);
-            }
-            match std::os::unix::net::UnixStream::connect(&socket) {
-                Ok(_) => Ok(Some(sandbox.evenkeel(&apply))),
-                Err(error) => Err(error.to_string()),
-            }
-        });
-        let pid = nix::unistd::Pid::from_raw(agent.id().cast_signed());
-        // One that was killed already has ended.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let status = agent.wait().expect("its exit status");
-        let mut result = asked.take().unwrap_or_else(|| Run {
-            command: format!("{command:?}"),
-            code: None,
-            stdout: String::new(),
-            stderr: String::new(),
-        });
-        if !status.success() {
-            result.code = None;
-        }
-        result
-    }
 }
 
 /// Which of the points one process walks.
@@ -124,7 +67,7 @@ impl<'s, S: Scenario> Walk<'s, S> {
     pub fn begin(sandbox: &'s Sandbox, scenario: &'s S, driver: Driver) -> Walk<'s, S> {
         let before = inventory(sandbox);
         let seed = std::env::var("EVENKEEL_TEST_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) ^ now());
+        let seed = seed.unwrap_or_else(Random::any_seed);
         println!("EVENKEEL_TEST_SEED={seed}");
         let mut walk = Walk {
             sandbox,
@@ -132,7 +75,7 @@ impl<'s, S: Scenario> Walk<'s, S> {
             driver,
             nothing: BTreeSet::new(),
             passed: BTreeMap::new(),
-            random: Random(seed),
+            random: Random::new(seed),
             armed_so_far: 0,
             kills: 0,
         };
@@ -195,26 +138,34 @@ impl<'s, S: Scenario> Walk<'s, S> {
 
     /// Kills twice in a row: at a random point, and at another one while that is mended.
     pub fn pairs(&mut self, rounds: usize) {
+        let stages = self.scenario.stages().to_vec();
+        let mut all = Vec::new();
         for _ in 0..rounds {
-            for stage in self.scenario.stages().to_vec() {
+            for stage in &stages {
                 self.scenario.prepare(stage);
                 let names: Vec<&'static str> = self.passed[stage].keys().copied().collect();
-                let [first, second] = [(); 2].map(|()| names[self.random.below(names.len())]);
+                let [first, second] = [(); 2].map(|()| names[self.random.below(names.len() as u64) as usize]);
                 let (first, second) = (self.arm(first, 1), self.arm(second, 1));
                 println!("{stage}: {} and then {}", first.name, second.name);
                 for armed in [&first, &second] {
                     self.scenario.run(stage, self.driver, &[armed.variable()]);
                 }
                 self.settle(stage, &[&first, &second]);
+                all.extend([(*stage, first), (*stage, second)]);
             }
         }
+        let pairs = all.len() / 2;
+        self.bury(all);
+        println!("{} kills in {pairs} pairs", self.kills);
+        // What a second one would die at may be done before the first one's death.
+        assert!(self.kills >= pairs, "only {} died in {pairs} pairs", self.kills);
     }
 
     /// Says at which passing to die: the first in one round, a later one in the next.
     fn passing(&mut self, stage: &str, name: &str, round: usize) -> u64 {
         let count = self.passed[stage][name];
-        let half = usize::try_from(count / 2).unwrap_or(0);
-        if round.is_multiple_of(2) || half < 2 { 1 } else { 1 + self.random.below(half) as u64 }
+        let half = count / 2;
+        if round.is_multiple_of(2) || half < 2 { 1 } else { 1 + self.random.below(half) }
     }
 
     /// Lists the points to arm by stage: each in one stage, or in every one that passes it.
@@ -275,6 +226,11 @@ impl<'s, S: Scenario> Walk<'s, S> {
             }
             self.settle(stage, &all);
         }
+        self.bury(armed)
+    }
+
+    /// Counts those that died, requires that they are dead, and gives the points at which nobody died.
+    fn bury(&mut self, armed: Vec<(&'static str, Armed)>) -> Vec<(&'static str, &'static str)> {
         let (fired, silent): (Vec<_>, Vec<_>) = armed.into_iter().partition(|(_, armed)| armed.has_fired());
         self.kills += fired.len();
         for (_, armed) in fired {
@@ -289,25 +245,12 @@ impl<'s, S: Scenario> Walk<'s, S> {
     fn settle(&self, stage: &str, armed: &[&Armed]) {
         let fired = || armed.iter().filter(|armed| armed.has_fired()).count();
         let names: Vec<&str> = armed.iter().filter(|armed| armed.has_fired()).map(|armed| armed.name).collect();
-        let mut refused = None;
-        for _ in 0..ATTEMPTS {
-            let before = fired();
-            let attempt = self.attempt(stage);
-            match attempt {
-                Ok(()) => {
-                    refused = None;
-                    break;
-                }
-                // Somebody died only now: once more.
-                Err(_) if fired() > before => {}
-                Err(run) => {
-                    refused = Some(run);
-                    break;
-                }
-            }
-        }
-        if let Some(run) = refused {
-            panic!("{stage} after a kill at {names:?}:\n{run}");
+        let mut before = fired();
+        while let Err(run) = self.attempt(stage) {
+            // A shim may die after the verb has ended: once more, which no point brings about twice.
+            let now = fired();
+            assert!(now > before, "{stage} after a kill at {names:?}:\n{run}");
+            before = now;
         }
         self.scenario.verify(stage);
         if Some(&stage) == self.scenario.stages().last() && !self.nothing.is_empty() {
@@ -336,23 +279,4 @@ impl<'s, S: Scenario> Walk<'s, S> {
 /// Gives a name as the list has it, which lives as long as the program.
 fn listed(name: &str) -> Option<&'static str> {
     evenkeel_shim::failpoint::NAMES.iter().copied().find(|listed| *listed == name)
-}
-
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::from(since.subsec_nanos()))
-}
-
-/// Numbers that are the same for the same seed (xorshift, Marsaglia 2003).
-struct Random(u64);
-
-impl Random {
-    /// Gives a number below `limit`, which is not 0.
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 |= 1;
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 16).unwrap_or(0) % limit
-    }
 }

@@ -65,13 +65,10 @@ fn what_needs_a_failed_object_is_blocked_by_it_and_the_rest_is_made() {
         // An archive that is no image: known only when it is unpacked.
         let archive = sandbox.directory().join("broken.tar");
         fs::write(&archive, "no archive").expect("a file");
-        let image = format!(
-            "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: broken}}\nspec: {{archive: {}}}\n---\n",
-            archive.display()
-        );
+        let image = story::image("broken", &format!("archive: {}", archive.display()));
         let first = story::shell("first", "exec sleep 100000", "").replace("image: busybox", "image: broken");
         let second = story::shell("second", "exec sleep 100000", "  dependsOn: [{container: first}]\n");
-        sandbox.manifest("chain.yaml", &[image, first, second].join("---\n").replace("---\n---\n", "---\n"));
+        sandbox.manifest("chain.yaml", &[image, first, second].join("---\n"));
         let run = sandbox.verb_on_manifests("apply", &["-o", "json"]).expect_code(1);
         let outcomes = &run.json()["outcomes"];
         for (object, by) in [("container/first", "image/broken"), ("container/second", "container/first")] {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
-use evenkeel_host::container::cgroup::Hierarchies;
 use evenkeel_plan::{ObservedLimits, ObservedSwap};
 use evenkeel_schema::MilliCpus;
-use evenkeel_tests::ask::cgroup_file;
+use evenkeel_tests::ask::{cgroup_file, start_time};
 use evenkeel_tests::eventually;
 
 use super::{Site, name, shell, spec, with_both_runtimes};
@@ -19,32 +18,23 @@ fn read(site: &Site, v2: &str, v1: &str) -> String {
     fs::read_to_string(file).expect("a limit").trim().to_owned()
 }
 
-/// What the kernel says of swap where memory is limited, or is not.
-fn swap(limited: bool) -> ObservedSwap {
-    match Hierarchies::of_host().expect("the host's hierarchies").limit_swap() {
-        false => ObservedSwap::Unaccounted,
-        true if limited => ObservedSwap::Limited(0),
-        true => ObservedSwap::Unlimited,
-    }
-}
-
-fn unlimited() -> Option<ObservedLimits> {
-    Some(ObservedLimits { swap: swap(false), ..ObservedLimits::default() })
+fn unlimited(site: &Site) -> Option<ObservedLimits> {
+    Some(ObservedLimits { swap: site.swap("web", false), ..ObservedLimits::default() })
 }
 
 fn limits_are_in_the_cgroup(site: &Site) {
     let yaml = format!("{}resources: {{memory: 64Mi, cpus: 0.5, pids: 20}}\n", shell("true"));
     site.run("web", &yaml);
     assert_eq!(read(site, "memory.max", "memory.limit_in_bytes"), "67108864");
-    if swap(true) != ObservedSwap::Unaccounted {
+    let limited = site.swap("web", true);
+    if limited != ObservedSwap::Unaccounted {
         let swap = read(site, "memory.swap.max", "memory.memsw.limit_in_bytes");
         assert!(["0", "67108864"].contains(&swap.as_str()), "{swap}");
     }
     assert_eq!(read(site, "pids.max", "pids.max"), "20");
     assert!(["50000", "50000 100000"].contains(&read(site, "cpu.max", "cpu.cfs_quota_us").as_str()));
     let seen = site.observe("web");
-    let limits =
-        ObservedLimits { memory: Some(64 << 20), cpus: Some(MilliCpus(500)), pids: Some(20), swap: swap(true) };
+    let limits = ObservedLimits { memory: Some(64 << 20), cpus: Some(MilliCpus(500)), pids: Some(20), swap: limited };
     assert_eq!(seen.limits, Some(limits));
     assert_eq!(seen.pids, Some(1));
     // What someone else writes is seen as it is.
@@ -55,11 +45,15 @@ fn limits_are_in_the_cgroup(site: &Site) {
 fn limits_change_while_it_runs(site: &Site) {
     let line = shell("true");
     let pid = site.run("web", &line);
-    assert_eq!(site.observe("web").limits, unlimited());
+    assert_eq!(site.observe("web").limits, unlimited(site));
     let limited = spec(&format!("{line}resources: {{memory: 128Mi, cpus: 1.5, pids: 30}}\n"));
     site.update("web", &limited, &Arc::default()).expect("update");
-    let limits =
-        ObservedLimits { memory: Some(128 << 20), cpus: Some(MilliCpus(1500)), pids: Some(30), swap: swap(true) };
+    let limits = ObservedLimits {
+        memory: Some(128 << 20),
+        cpus: Some(MilliCpus(1500)),
+        pids: Some(30),
+        swap: site.swap("web", true),
+    };
     let seen = site.observe("web");
     assert_eq!((seen.limits, &seen.spec), (Some(limits), &limited));
     site.wait(site.containers.restart(&name("web"))).expect("restart");
@@ -70,9 +64,9 @@ fn limits_change_while_it_runs(site: &Site) {
             _ => Err(format!("{:?} {:?}", seen.state, seen.limits)),
         }
     });
-    assert!(!fs::exists(format!("/proc/{pid}/root/proc/1")).unwrap_or(false), "the old process is gone");
+    assert_eq!(start_time(pid), None, "the old process is gone");
     site.update("web", &spec(&line), &Arc::default()).expect("update");
-    assert_eq!(site.observe("web").limits, unlimited());
+    assert_eq!(site.observe("web").limits, unlimited(site));
 }
 
 fn the_names_change_while_it_runs(site: &Site) {

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 
-use super::{Site, name, shell, spec, with_both_runtimes, words};
+use evenkeel_host::error_chain;
+
+use super::{Site, built_in_runtime, name, on_site, shell, spec, with_both_runtimes};
 
 with_both_runtimes![
     a_volume_keeps_what_is_written,
@@ -87,10 +89,10 @@ fn a_bind_mount_is_the_hosts_directory(site: &Site) {
 fn a_missing_source_is_named(site: &Site) {
     let yaml = "command: [sleep, '1000']\nmounts: [{bind: /nowhere/at/all, target: /x}]\n";
     let error = site.create("web", &spec(yaml)).expect_err("no source");
-    assert_eq!(words(&error), "container web: mount /x: /nowhere/at/all does not exist on the host");
+    assert_eq!(error_chain(&error), "container web: mount /x: /nowhere/at/all does not exist on the host");
     assert!(!fs::exists("/nowhere").expect("a look"), "nothing is made in its place");
     let yaml = "command: [sleep, '1000']\nmounts: [{volume: none, target: /x}]\n";
-    let error = words(&site.create("web", &spec(yaml)).expect_err("no volume"));
+    let error = error_chain(&site.create("web", &spec(yaml)).expect_err("no volume"));
     assert!(error.starts_with("container web: mount /x: the directory of volume none does not exist"), "{error}");
 }
 
@@ -181,4 +183,18 @@ fn a_link_to_nothing_yet_is_followed(site: &Site) {
     std::os::unix::fs::symlink("../run/systemd/resolve/stub-resolv.conf", etc.join("resolv.conf")).expect("a link");
     site.run("web", &format!("{}dns: {{servers: [192.0.2.53]}}\n", shell("cat /run/systemd/resolve/*; echo done")));
     assert_eq!(site.log_with("web", "done"), "nameserver 192.0.2.53\ndone\n");
+}
+
+#[test]
+fn an_image_whose_proc_is_a_link_is_refused() {
+    on_site(built_in_runtime(), |site| {
+        let proc = site.lower.join("proc");
+        // Hidden paths would be hidden somewhere else.
+        let _ = fs::remove_dir(&proc);
+        std::os::unix::fs::symlink("/tmp", &proc).expect("a link");
+        site.create("web", &spec(&shell("true"))).expect("create");
+        let error = site.wait(site.containers.start(&name("web"))).expect_err("no /proc of its own");
+        let words = error_chain(&error);
+        assert!(words.contains("mount /proc: Too many levels of symbolic links"), "{words}");
+    });
 }

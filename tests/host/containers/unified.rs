@@ -24,27 +24,16 @@ fn the_built_in_runtime_works_on_cgroup_v2_alone() {
                     echo $$ >/sys/fs/cgroup/cgroup.procs || echo read-only; echo done";
         let pid = site.run("web", &shell(line));
         let log = site.log_with("web", "done");
-        assert!(log.contains("made\n") && log.contains("refused\n1\n0::/\n") || log.contains("\n0::/\n"), "{log}");
-        assert!(log.contains("refused\n") && log.contains("read-only\n"), "{log}");
+        // What it says on the other stream may lie between them.
+        for expected in ["made", "refused", "1", "0::/", "read-only"] {
+            assert!(log.lines().any(|line| line == expected), "`{expected}` in\n{log}");
+        }
         let cgroup = Path::new("/sys/fs/cgroup").join(site.sandbox.instance().as_str()).join("web");
         let processes = fs::read_to_string(cgroup.join("cgroup.procs")).expect("the cgroup");
         assert!(processes.lines().any(|line| line == pid.to_string()), "{processes}");
         let seen = site.observe("web");
-        assert_eq!(seen.limits, Some(ObservedLimits::default()));
+        let unlimited = ObservedLimits { swap: site.swap("web", false), ..ObservedLimits::default() };
+        assert_eq!(seen.limits, Some(unlimited));
         assert_eq!(seen.pids, Some(1));
-    });
-}
-
-#[test]
-fn an_image_whose_proc_is_a_link_is_refused() {
-    on_site(built_in_runtime(), |site| {
-        let proc = site.lower.join("proc");
-        // Hidden paths would be hidden somewhere else.
-        let _ = fs::remove_dir(&proc);
-        std::os::unix::fs::symlink("/tmp", &proc).expect("a link");
-        site.create("web", &super::spec(&shell("true"))).expect("create");
-        let error = site.wait(site.containers.start(&super::name("web"))).expect_err("no /proc of its own");
-        let words = super::words(&error);
-        assert!(words.contains("mount /proc: Too many levels of symbolic links"), "{words}");
     });
 }

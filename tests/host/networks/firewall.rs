@@ -1,6 +1,7 @@
 //! The firewall table: who reaches what, what is seen of damage by hand, and that one pass repairs it.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -173,10 +174,12 @@ fn what_is_not_published_is_cut_off() {
 fn nothing_gets_through_even_without_an_answer() {
     on_site(|site| {
         let town = town(site);
+        let (lan, plain) = (town.lan.as_path(), town.plain.as_path());
+        let may = packets::arrives(Some(lan), ("10.77.3.2", 99), Some(plain), 99, PATIENCE);
+        assert!(may, "what may arrive does not");
         let arrives = |from: &PathBuf, to: (&str, u16), at: Option<&PathBuf>, port: u16| {
-            packets::arrives(Some(from), to, at.map(PathBuf::as_path), port)
+            packets::arrives(Some(from), to, at.map(PathBuf::as_path), port, SILENCE)
         };
-        assert!(arrives(&town.lan, ("10.77.3.2", 99), Some(&town.plain), 99), "what may arrive does not");
         assert!(!arrives(&town.vault, ("192.168.9.2", 99), Some(&town.lan), 99), "out of an internal network");
         assert!(!arrives(&town.vault, ("10.77.3.2", 99), Some(&town.plain), 99), "out of an internal network");
         assert!(!arrives(&town.lan, ("10.77.2.2", 99), Some(&town.vault), 99), "into an internal network");
@@ -260,7 +263,7 @@ fn the_table_is_read_back_as_it_was_written() {
         assert_eq!(observed(site), expected);
         site.wait(site.networks.apply_firewall(&Firewall::default())).expect("removed");
         assert_eq!(site.wait(site.networks.observe_firewall()), Sight::Absent);
-        run(Command::new("nft").args(["list", "tables"])).expect_code(0).says("");
+        assert_eq!(run(Command::new("nft").args(["list", "tables"])).expect_code(0).stdout, "");
     });
 }
 
@@ -329,6 +332,52 @@ fn a_table_that_cannot_be_read_is_not_absent() {
         let table = site.sandbox.instance().as_str().to_owned();
         let why = format!("there is no program `nft` along PATH, which table inet {table} needs: install nftables");
         assert_eq!(sight, Sight::Unreadable(why));
+    });
+}
+
+/// Puts a program in the place of `nft` that notes how it was called and then is `nft`; gives where it notes that.
+fn noting_nft(site: &Site) -> PathBuf {
+    let (directory, calls) = (site.sandbox.directory().join("noting"), site.sandbox.directory().join("calls"));
+    std::fs::create_dir(&directory).expect("a directory");
+    let nft = run(Command::new("sh").args(["-c", "command -v nft"])).expect_code(0);
+    let script = format!("#!/bin/sh\necho \"$@\" >>{}\nexec {} \"$@\"\n", calls.display(), nft.stdout.trim());
+    std::fs::write(directory.join("nft"), script).expect("a program");
+    std::fs::set_permissions(directory.join("nft"), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    let path = std::env::var("PATH").expect("a search path");
+    // SAFETY: no other thread of this test reads the environment at this moment.
+    unsafe { std::env::set_var("PATH", format!("{}:{path}", directory.display())) };
+    calls
+}
+
+#[test]
+fn a_table_that_was_loaded_as_it_was_listed_is_not_listed_again() {
+    on_site(|site| {
+        let town = town(site);
+        let whole = observed(site);
+        let calls = noting_nft(site);
+        let called = |such: &str| {
+            let text = std::fs::read_to_string(&calls).unwrap_or_default();
+            text.lines().filter(|line| line.split(' ').any(|word| word == such)).count()
+        };
+        site.wait(site.networks.apply_firewall(&town.firewall)).expect("applied");
+        assert_eq!(observed(site), whole);
+        assert_eq!((called("-f"), called("list")), (1, 0), "loaded anew");
+        let table = site.sandbox.instance().as_str().to_owned();
+        run(Command::new("nft").args(["delete", "table", "inet", &table])).expect_code(0);
+        assert_eq!(site.wait(site.networks.observe_firewall()), Sight::Absent);
+        site.wait(site.networks.apply_firewall(&town.firewall)).expect("applied");
+        assert_eq!(observed(site), whole);
+        assert_eq!((called("-f"), called("list")), (2, 0), "made again where it was gone");
+
+        // What is not known to be there is listed: somebody else's change, and other ports than before.
+        run(Command::new("nft").args(["add", "chain", "inet", &table, "mine"])).expect_code(0);
+        assert_eq!(observed(site).foreign, ["chain mine"]);
+        let listings = called("list");
+        assert!(listings > 0);
+        let fewer = Firewall { ports: BTreeSet::new(), ..town.firewall };
+        site.wait(site.networks.apply_firewall(&fewer)).expect("applied");
+        assert!(observed(site).ports.is_empty());
+        assert!(called("list") > listings);
     });
 }
 

@@ -4,7 +4,7 @@ use evenkeel_plan::Sight;
 use evenkeel_tests::ask::{addresses, addresses_in, link_exists, ping, routes};
 use evenkeel_tests::run;
 
-use super::{everything, ip, name, net, on_site, spec};
+use super::{everything, ip, name, net, on_site, spec, without_index};
 
 const MYNET: &str = "{driver: macvlan, parent: ens34, subnets: [{subnet: 10.0.36.0/24, gateway: 10.0.36.254, \
                      ipRange: 10.0.36.192/27, auxAddresses: {host: 10.0.36.223}}], shim: {address: host}}";
@@ -45,13 +45,7 @@ fn damage_to_the_shim_is_seen_and_repaired() {
         site.container(std::slice::from_ref(&db));
         let look = || {
             let mut view = site.view(&[("mynet", &mynet)], &["mynet"]);
-            let mut sight = view.networks.remove("mynet").expect("asked for");
-            if let Sight::Found { observed, .. } = &mut sight
-                && let Some(link) = &mut observed.link
-            {
-                link.index = 0;
-            }
-            sight
+            without_index(view.networks.remove("mynet").expect("asked for"))
         };
         let whole = look();
         let damages = [

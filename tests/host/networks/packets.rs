@@ -52,10 +52,10 @@ fn answer(mut connection: TcpStream, says: impl Fn(SocketAddr) -> String) {
     }
 }
 
-/// Sends one datagram and tells whether it arrives at a port of a namespace, answered or not.
-pub fn arrives(from: Option<&Path>, to: (&str, u16), at: Option<&Path>, port: u16) -> bool {
+/// Sends one datagram and tells whether it arrives at a port of a namespace in this time, answered or not.
+pub fn arrives(from: Option<&Path>, to: (&str, u16), at: Option<&Path>, port: u16, patience: Duration) -> bool {
     let receiver = inside(at, || UdpSocket::bind(("::", port)).expect("a UDP port"));
-    receiver.set_read_timeout(Some(SILENCE)).expect("a timeout");
+    receiver.set_read_timeout(Some(patience)).expect("a timeout");
     let to: SocketAddr = SocketAddr::new(to.0.parse().expect("an address"), to.1);
     inside(from, || {
         let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).expect("a socket");

@@ -23,6 +23,16 @@ fn hints(site: &Site, receiver: &mut Receiver<Hint>) -> Vec<Hint> {
     all
 }
 
+/// Waits for a hint that has to come.
+#[track_caller]
+fn hinted(site: &Site, receiver: &mut Receiver<Hint>, wanted: Hint) {
+    let mut all = Vec::new();
+    eventually(&format!("the hint {wanted:?}"), || {
+        all.extend(hints(site, receiver));
+        if all.contains(&wanted) { Ok(()) } else { Err(format!("{all:?}")) }
+    });
+}
+
 #[test]
 fn changes_are_told_as_what_they_are() {
     on_site(|site| {
@@ -41,11 +51,11 @@ fn changes_are_told_as_what_they_are() {
         assert_eq!(hints(site, &mut receiver), []);
 
         ip("addr add 10.99.0.1/32 dev lo");
-        assert!(hints(site, &mut receiver).contains(&Hint::Address));
+        hinted(site, &mut receiver, Hint::Address);
         ip("route add 10.98.0.0/24 dev ek-shop");
-        assert!(hints(site, &mut receiver).contains(&Hint::Route));
+        hinted(site, &mut receiver, Hint::Route);
         ip("link set ek-shop down");
-        assert!(hints(site, &mut receiver).contains(&Hint::Link));
+        hinted(site, &mut receiver, Hint::Link);
         site.ensure("shop", &shop);
         hints(site, &mut receiver);
 
@@ -53,10 +63,11 @@ fn changes_are_told_as_what_they_are() {
         run(Command::new("nft").args(["add", "table", "inet", "somebodys"])).expect_code(0);
         assert!(!hints(site, &mut receiver).contains(&Hint::Firewall), "of another's table");
         run(Command::new("nft").args(["add", "table", "inet", &table])).expect_code(0);
-        assert!(hints(site, &mut receiver).contains(&Hint::Firewall));
+        hinted(site, &mut receiver, Hint::Firewall);
 
+        // A change inside a container is told too.
         evenkeel_tests::program::run_in(&web, &["ip", "addr", "del", "10.77.0.2/24", "dev", "eth0"]).expect_code(0);
-        assert!(hints(site, &mut receiver).contains(&Hint::Address), "a change inside a container is not told");
+        hinted(site, &mut receiver, Hint::Address);
     });
 }
 
@@ -69,9 +80,9 @@ fn more_changes_than_fit_are_an_overrun() {
         let file = site.sandbox.directory().join("batch");
         std::fs::write(&file, batch).expect("a batch");
         run(Command::new("ip").arg("-batch").arg(&file)).expect_code(0);
-        assert!(hints(site, &mut receiver).contains(&Hint::Overrun));
+        hinted(site, &mut receiver, Hint::Overrun);
         // It goes on after that.
         ip("link add late type bridge");
-        assert!(hints(site, &mut receiver).contains(&Hint::Link));
+        hinted(site, &mut receiver, Hint::Link);
     });
 }

@@ -126,16 +126,10 @@ fn an_agent_without_processes_lives_and_repairs_when_it_has_some() {
         ask::eventually("the agent names the cause", || {
             if said().contains("Resource temporarily unavailable") { Ok(()) } else { Err(said()) }
         });
-        let ticks = || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", agent.id())).expect("the agent lives");
-            let fields: Vec<u64> =
-                stat.rsplit_once(')').expect("its name").1.split_whitespace().filter_map(|f| f.parse().ok()).collect();
-            // utime and stime of proc_pid_stat(5), less the state, which is no number.
-            fields[10] + fields[11]
-        };
-        let before = ticks();
+        let before = ask::processor_ticks(agent.id());
         std::thread::sleep(Duration::from_secs(2));
-        assert!(ticks() - before < 100, "it spins: {} ticks in two seconds\n{}", ticks() - before, said());
+        let ticks = ask::processor_ticks(agent.id()) - before;
+        assert!(ticks < 100, "it spins: {ticks} ticks in two seconds\n{}", said());
         cage.allow("max");
         assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n");
         ask::eventually("in sync", || {

@@ -12,14 +12,9 @@ use crate::story;
 fn without(sandbox: &Sandbox, calls: &str, verb: &str) -> Run {
     let manifests = sandbox.manifests();
     let command = sandbox.command(&[verb, "-f", manifests.to_str().expect("a path")]);
-    let mut wrapped = Command::new(built("evenkeel-test-without"));
-    wrapped.arg(calls).arg(command.get_program()).args(command.get_args()).env("NO_COLOR", "1").env("COLUMNS", "200");
-    program::run(&mut wrapped)
-}
-
-fn failure(run: &Run, object: &str) -> String {
-    let line = run.stdout.lines().find(|line| line.starts_with(&format!("failed: {object}: ")));
-    line.unwrap_or_else(|| panic!("no failure of {object}\n{run}")).to_owned()
+    let mut without = Command::new(built("evenkeel-test-without"));
+    without.arg(calls);
+    program::run(&mut program::wrapped(without, &command))
 }
 
 /// Nobody is confined less than the manifest says because the kernel cannot do it.
@@ -30,7 +25,7 @@ fn without_seccomp_only_what_does_without_it_starts() {
         let more = "  security: {seccomp: unconfined}\n  networkMode: none\n";
         sandbox.manifest("open.yaml", &story::shell("open", "exec sleep 100000", more));
         let run = without(sandbox, "seccomp", "apply").expect_code(1);
-        let line = failure(&run, "container/front");
+        let line = run.failure("container/front");
         assert!(line.contains("seccomp"), "{line}");
         story::running(sandbox, "open");
         assert!(ask::link_exists("ek-shop"));
@@ -51,7 +46,7 @@ fn without_mount_setattr_no_container_starts_and_networks_come() {
     sandboxed(|sandbox| {
         story::bridge(sandbox);
         let run = without(sandbox, "mount_setattr", "apply").expect_code(1);
-        let line = failure(&run, "container/front");
+        let line = run.failure("container/front");
         assert!(line.contains("mount /") && line.contains("Function not implemented"), "{line}");
         assert!(ask::link_exists("ek-shop"));
     });
@@ -72,7 +67,7 @@ fn a_file_system_without_idmapped_mounts_is_named() {
             sandbox.manifest(&format!("{name}.yaml"), &story::shell(name, "exec sleep 100000", &more));
         }
         let run = sandbox.verb_on_manifests("apply", &[]).expect_code(1);
-        let line = failure(&run, "container/refused");
+        let line = run.failure("container/refused");
         assert!(line.contains("mount /data") && line.contains(&refusing.display().to_string()), "{line}");
         assert!(line.contains("the file system there cannot show other owners"), "{line}");
         story::running(sandbox, "mapped");
@@ -105,7 +100,7 @@ fn without_openat2_images_are_refused_and_networks_come() {
     sandboxed(|sandbox| {
         story::bridge(sandbox);
         let run = without(sandbox, "openat2", "apply").expect_code(1);
-        let line = failure(&run, "image/busybox");
+        let line = run.failure("image/busybox");
         assert!(line.contains("Function not implemented"), "{line}");
         assert!(ask::link_exists("ek-shop"));
         sandbox.apply();

@@ -6,20 +6,11 @@ use std::process::Command;
 
 use evenkeel_tests::images::{Image, Packing, layer, write_layout};
 use evenkeel_tests::program::sh;
+use evenkeel_tests::random::noise;
 use evenkeel_tests::registry::{Options, Registry};
 use evenkeel_tests::{Run, Sandbox, run, sandboxed, store};
 
 use crate::story;
-
-/// Text that does not compress.
-fn noise(bytes: usize) -> String {
-    let mut state = 42u64;
-    let mut word = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        format!("{:016x}", state ^ (state >> 29))
-    };
-    (0..bytes / 16).map(|_| word()).collect()
-}
 
 /// Mounts a small file system where the sandbox has its root.
 fn small_root(sandbox: &Sandbox, mount: &str) {
@@ -28,15 +19,10 @@ fn small_root(sandbox: &Sandbox, mount: &str) {
     sh(&mount.replace("ROOT", &root.display().to_string()));
 }
 
-fn image(name: &str, source: &str) -> String {
-    format!("apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: {name}}}\nspec: {{{source}}}\n")
-}
-
 /// Requires that an image's failure is told with a path below the root and the reason, and that the rest came.
 #[track_caller]
 fn told(sandbox: &Sandbox, run: &Run, name: &str) {
-    let line = run.stdout.lines().find(|line| line.starts_with(&format!("failed: image/{name}: ")));
-    let line = line.unwrap_or_else(|| panic!("no failure of image/{name}\n{run}"));
+    let line = run.failure(&format!("image/{name}"));
     assert!(line.to_lowercase().contains("no space left on device"), "{line}");
     assert!(line.contains(sandbox.paths().root().to_str().expect("a path")), "{line}");
     assert!(sandbox.paths().root().join("volumes/data").is_dir(), "what needs no room came\n{run}");
@@ -57,13 +43,13 @@ fn a_disk_that_runs_full_while_pulling_or_unpacking_is_told_and_given_back() {
             let layout = sandbox.directory().join(name);
             write_layout(&layout, &Image::new(vec![layer(&[("small", name)]), layer(files)]).packed(packing));
             registry.push(&format!("oci:{}:latest", layout.display()), &format!("{name}:1"), &[]);
-            image(name, &format!("reference: \"{}\"", registry.reference(&format!("{name}:1"))))
+            story::image(name, &format!("reference: \"{}\"", registry.reference(&format!("{name}:1"))))
         };
         sandbox.manifest("free.yaml", story::DATA);
         let root = sandbox.paths().root().to_owned();
 
         // The blob itself has no room.
-        let large = noise(16 << 20);
+        let large = noise(42, 16 << 20);
         let manifest = sandbox.manifest("pulled.yaml", &push("pulled", &[("file", &large)], Packing::Plain));
         let run = sandbox.verb_on_manifests("apply", &[]).expect_code(1);
         told(sandbox, &run, "pulled");
@@ -82,10 +68,10 @@ fn a_disk_that_runs_full_while_pulling_or_unpacking_is_told_and_given_back() {
         // An archive has to be decompressed first, and a tarball to be copied.
         let saved = sandbox.directory().join("saved.tar.gz");
         fs::write(&saved, evenkeel_tests::images::gzip(&layer(&[("file", &zeros)]))).expect("an archive");
-        sandbox.manifest("saved.yaml", &image("saved", &format!("archive: {}", saved.display())));
+        sandbox.manifest("saved.yaml", &story::image("saved", &format!("archive: {}", saved.display())));
         let plain = sandbox.directory().join("plain.tar");
         fs::write(&plain, layer(&[("file", &large)])).expect("a tarball");
-        sandbox.manifest("plain.yaml", &image("plain", &format!("rootfs: {}", plain.display())));
+        sandbox.manifest("plain.yaml", &story::image("plain", &format!("rootfs: {}", plain.display())));
         let run = sandbox.verb_on_manifests("apply", &[]).expect_code(1);
         told(sandbox, &run, "saved");
         told(sandbox, &run, "plain");
@@ -94,7 +80,7 @@ fn a_disk_that_runs_full_while_pulling_or_unpacking_is_told_and_given_back() {
         sh(&format!("mount -o remount,size=200m {}", root.display()));
         for name in ["pulled", "unpacked"] {
             let source = format!("reference: \"{}\"", registry.reference(&format!("{name}:1")));
-            sandbox.manifest(&format!("{name}.yaml"), &image(name, &source));
+            sandbox.manifest(&format!("{name}.yaml"), &story::image(name, &source));
         }
         sandbox.apply();
         story::in_sync(sandbox);
@@ -111,7 +97,7 @@ fn a_file_system_without_inodes_is_told_and_given_back() {
         let tarball = sandbox.directory().join("many.tar");
         fs::write(&tarball, layer(&files)).expect("a tarball");
         sandbox.manifest("free.yaml", story::DATA);
-        sandbox.manifest("many.yaml", &image("many", &format!("rootfs: {}", tarball.display())));
+        sandbox.manifest("many.yaml", &story::image("many", &format!("rootfs: {}", tarball.display())));
         let run = sandbox.verb_on_manifests("apply", &[]).expect_code(1);
         told(sandbox, &run, "many");
         let root = sandbox.paths().root().to_owned();

@@ -2,27 +2,23 @@
 
 use std::fs;
 
-use evenkeel_tests::faults::{Fault, FaultyRegistry, status};
+use evenkeel_tests::faulty_registry::{Fault, FaultyRegistry, status};
 use evenkeel_tests::images::{Image, Packing, WrittenImage, layer, write_layout};
+use evenkeel_tests::random::noise;
 use evenkeel_tests::registry::{Options, PASSWORD, Registry, USER};
 use evenkeel_tests::{Run, Sandbox, run, sandboxed, store};
 
 use crate::story;
 
 /// Text that does not compress, other for each name.
-fn noise(name: &str, words: usize) -> String {
-    let mut state = name.bytes().fold(7u64, |state, byte| state.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    let mut word = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        format!("{:016x}", state ^ (state >> 29))
-    };
-    (0..words).map(|_| word()).collect()
+fn noise_of(name: &str, bytes: usize) -> String {
+    noise(name.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte))), bytes)
 }
 
 /// Puts an image of one layer into a registry under `NAME:1`.
 fn push(sandbox: &Sandbox, registry: &Registry, name: &str) -> WrittenImage {
     let layout = sandbox.directory().join(format!("layout-{name}"));
-    let image = Image::new(vec![layer(&[("file", &noise(name, 20_000))])]).packed(Packing::Plain);
+    let image = Image::new(vec![layer(&[("file", &noise_of(name, 320_000))])]).packed(Packing::Plain);
     let written = write_layout(&layout, &image);
     registry.push(&format!("oci:{}:latest", layout.display()), &format!("{name}:1"), &[]);
     written
@@ -30,10 +26,7 @@ fn push(sandbox: &Sandbox, registry: &Registry, name: &str) -> WrittenImage {
 
 /// Writes the image's manifest, and that of a container which needs it.
 fn manifests(sandbox: &Sandbox, name: &str, reference: &str) {
-    let image = format!(
-        "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: {name}}}\n\
-         spec: {{reference: \"{reference}\", insecure: true}}\n"
-    );
+    let image = story::image(name, &format!("reference: \"{reference}\", insecure: true"));
     let container = format!(
         "apiVersion: evenkeel/v1\nkind: Container\nmetadata: {{name: of-{name}}}\nspec: {{image: {name}, command: [/none]}}\n"
     );
@@ -48,24 +41,17 @@ fn apply(sandbox: &Sandbox, more: &[(&str, &str)]) -> Run {
     run(command.env("EVENKEEL_REGISTRY_SILENCE", "1s").envs(more.iter().copied()))
 }
 
-/// Gives the one line that tells of an image's failure.
+/// Gives the one line that tells of an image's failure, which is not a whole page of what the registry sent.
 #[track_caller]
-fn failure(run: &Run, name: &str) -> String {
-    let start = format!("failed: image/{name}: ");
-    let lines: Vec<&str> = run.stdout.lines().filter(|line| line.starts_with(&start)).collect();
-    let [line] = lines[..] else { panic!("one line was expected that begins with `{start}`\n{run}") };
+fn failure<'r>(run: &'r Run, name: &str) -> &'r str {
+    let line = run.failure(&format!("image/{name}"));
     assert!(line.len() < 1500, "{line}");
-    line.to_owned()
+    line
 }
 
 /// Takes the containers away, which only stood for what depends on an image, and requires that the rest comes.
 fn converges(sandbox: &Sandbox, more: &[(&str, &str)]) {
-    for entry in fs::read_dir(sandbox.manifests()).expect("the manifests") {
-        let path = entry.expect("an entry").path();
-        if path.to_string_lossy().ends_with("-container.yaml") {
-            fs::remove_file(path).expect("a manifest");
-        }
-    }
+    sandbox.withdraw_where(|name| name.ends_with("-container.yaml"));
     apply(sandbox, more).expect_code(0);
     story::in_sync(sandbox);
     store::assert_sound(&sandbox.paths());
@@ -86,7 +72,7 @@ fn each_fault_of_a_registry_is_told_and_stays_with_its_image() {
             ("cut", String::new(), Fault::CutOff { after: 0 }, &["layer sha256:"]),
             ("endless", manifest("endless"), Fault::Endless, &["more than 4194304 bytes", "endless:1"]),
             ("endless-blob", String::new(), Fault::Endless, &["layer sha256:", "bytes long instead of"]),
-            ("longer", String::new(), Fault::Body([noise("longer", 30_000).into_bytes()].concat()), &["layer sha256:", "bytes long instead of"]),
+            ("longer", String::new(), Fault::Body(noise_of("longer", 480_000).into_bytes()), &["layer sha256:", "bytes long instead of"]),
             ("shorter", String::new(), Fault::Body(b"short".to_vec()), &["layer sha256:", "5 bytes long instead of"]),
             ("tampered", String::new(), Fault::Body(vec![]), &["layer sha256:", "damaged or tampered with"]),
             ("loops", manifest("loops"), Fault::Redirects, &["redirects from one address to the next", "loops:1"]),
@@ -178,7 +164,7 @@ fn what_was_cut_off_is_taken_up_where_it_broke() {
         let written = push(sandbox, &registry, "app");
         manifests(sandbox, "app", &format!("{}/app:1", faulty.address()));
         let part = format!("GET /v2/app/blobs/{}", written.blobs[0]);
-        faulty.set_for(&part, Fault::CutOff { after: 200_000 }, 1);
+        faulty.set_in_turn(&part, [Fault::CutOff { after: 200_000 }]);
         converges(sandbox, &[]);
         let blobs: Vec<String> = faulty.requests().into_iter().filter(|line| line.starts_with(&part)).collect();
         assert_eq!(blobs, [part.clone(), format!("{part} bytes=200000-")]);
@@ -187,28 +173,16 @@ fn what_was_cut_off_is_taken_up_where_it_broke() {
         manifests(sandbox, "other", &format!("{}/other:1", faulty.address()));
         let written = push(sandbox, &registry, "other");
         let part = format!("GET /v2/other/blobs/{}", written.blobs[0]);
-        faulty.set_for(&part, Fault::CutOff { after: 200_000 }, 1);
+        let length = fs::metadata(registry.blob(written.blobs[0].hex())).expect("the blob").len() as usize;
         let wrong = Fault::Answers {
             status: "206 Partial Content".to_owned(),
             headers: Vec::new(),
-            body: noise("wrong", 20_000).into_bytes()[..320_000 - 200_000].to_vec(),
+            body: noise_of("wrong", length - 200_000).into_bytes(),
         };
-        let length = fs::metadata(registry.blob(written.blobs[0].hex())).expect("the blob").len() as usize;
-        let Fault::Answers { status, headers, mut body } = wrong else { unreachable!() };
-        body.resize(length - 200_000, b'x');
-        std::thread::scope(|scope| {
-            // The second request for it is the one that goes on.
-            scope.spawn(|| {
-                evenkeel_tests::eventually("the first request", || {
-                    let seen = faulty.requests().iter().any(|line| line.starts_with(&part));
-                    if seen { Ok(()) } else { Err("none yet".to_owned()) }
-                });
-                faulty.set(&part, Fault::Answers { status, headers, body });
-            });
-            let run = apply(sandbox, &[]).expect_code(1);
-            let line = failure(&run, "other");
-            assert!(line.contains("damaged or tampered with"), "{line}");
-        });
+        faulty.set_in_turn(&part, [Fault::CutOff { after: 200_000 }, wrong]);
+        let run = apply(sandbox, &[]).expect_code(1);
+        let line = failure(&run, "other");
+        assert!(line.contains("damaged or tampered with"), "{line}");
         faulty.heal();
         converges(sandbox, &[]);
     });
@@ -221,7 +195,7 @@ fn passing_failures_are_waited_out_as_the_registry_asks() {
         let faulty = FaultyRegistry::before(&registry);
         push(sandbox, &registry, "app");
         manifests(sandbox, "app", &format!("{}/app:1", faulty.address()));
-        faulty.set_for("/v2/app/manifests/", status("429 Too Many Requests", &["retry-after: 2"], "{}"), 1);
+        faulty.set_in_turn("/v2/app/manifests/", [status("429 Too Many Requests", &["retry-after: 2"], "{}")]);
         let begun = std::time::Instant::now();
         converges(sandbox, &[]);
         assert!(begun.elapsed().as_secs() >= 2, "it was asked again before the pause was over");

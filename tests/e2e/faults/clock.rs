@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evenkeel_tests::{Sandbox, ask, program, sandboxed};
 
-use crate::faults_network::drift_becomes;
+use super::network::drift_becomes;
 use crate::story;
 
 /// A library that moves the wall clock of every program by the seconds in a file; other clocks are left alone.

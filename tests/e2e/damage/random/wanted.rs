@@ -1,7 +1,6 @@
 //! What a host is to be: objects of all four kinds, drawn from a seed, changed, and written as manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use evenkeel_tests::Sandbox;
 use evenkeel_tests::random::Random;
@@ -149,13 +148,7 @@ impl Wanted {
         for (name, container) in &self.containers {
             files.insert(name.clone(), document("Container", name, &container.spec(self), &json!({})));
         }
-        let stale = fs::read_dir(sandbox.manifests()).expect("the manifests").filter_map(Result::ok);
-        for entry in stale.filter(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            !files.contains_key(name.trim_end_matches(".yaml"))
-        }) {
-            fs::remove_file(entry.path()).expect("a manifest");
-        }
+        sandbox.withdraw_where(|name| !files.contains_key(name.trim_end_matches(".yaml")));
         for (name, text) in files {
             sandbox.manifest(&format!("{name}.yaml"), &text);
         }
@@ -169,9 +162,7 @@ impl Wanted {
         self.networks.clear();
         self.write(sandbox);
         sandbox.verb_on_manifests("apply", &["--yes"]).expect_code(0);
-        for entry in fs::read_dir(sandbox.manifests()).expect("the manifests").filter_map(Result::ok) {
-            fs::remove_file(entry.path()).expect("a manifest");
-        }
+        sandbox.withdraw_all();
     }
 }
 

@@ -83,7 +83,8 @@ const CONTAINER: [&str; 41] = [
     "umount -l $netns",
     "umount -l $netns; rm $netns",
     "umount -l $run/rootfs; umount -l $netns; rm -rf --one-file-system $run",
-    "rm -rf --one-file-system $run",
+    // What is mounted there stays.
+    "rm -rf --one-file-system $run || true",
     "rm -rf --one-file-system $state",
     "rm -rf $state/upper",
     "rm -rf $state/logs",
@@ -125,8 +126,8 @@ impl Damage {
         Damage { object, link, line, nth }
     }
 
-    /// Lets it happen, as far as what it happens to is still there after what happened before.
-    pub fn happen(&self, sandbox: &Sandbox) {
+    /// Lets it happen, as far as what it happens to is still there after what happened before; gives what came of its line.
+    pub fn happen(&self, sandbox: &Sandbox) -> Run {
         let (paths, instance) = (sandbox.paths(), sandbox.instance());
         let name = self.object.parse().expect("a name");
         let run = paths.container_run(&name);
@@ -159,8 +160,7 @@ impl Damage {
             .env("limits", limits.join(" "));
         command.env("blob", nth(paths.images().join("blobs/sha256"))).env("layer", nth(paths.layers()));
         command.env("record", nth(paths.images().join("names")));
-        // What it would happen to may be gone by now.
-        drop(program::run(&mut command));
+        let came = program::run(&mut command);
         // A killed process is gone before the next look, so that every run of a seed is the same.
         for killed in [&status["phase"]["pid"], &status["shimPid"]].into_iter().filter_map(serde_json::Value::as_u64) {
             let killed = u32::try_from(killed).expect("a pid");
@@ -170,6 +170,7 @@ impl Damage {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
         }
+        came
     }
 
     /// Does what the program said has to be done by hand, where it did say so.

@@ -4,7 +4,7 @@ use std::fs;
 
 use evenkeel_tests::{Sandbox, ask, program, sandboxed};
 
-use crate::damage::named_and_repaired;
+use super::named_and_repaired;
 use crate::story;
 
 fn shim_of(sandbox: &Sandbox, container: &str) -> u64 {

@@ -21,9 +21,7 @@ impl Site<'_> {
         story::bridge(sandbox);
         let layout = sandbox.directory().join("layout");
         write_layout(&layout, &Image::new(vec![layer(&[("etc/one", "1")]), layer(&[("etc/two", "2")])]));
-        let source = format!("archive: {}", layout.display());
-        let image = format!("apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{name: app}}\nspec: {{{source}}}\n");
-        sandbox.manifest("app.yaml", &image);
+        sandbox.manifest("app.yaml", &story::image("app", &format!("archive: {}", layout.display())));
         sandbox.apply();
         let record = fs::read(sandbox.paths().images().join("names/app.json")).expect("the record");
         let record = serde_json::from_slice(&record).expect("a record in JSON");

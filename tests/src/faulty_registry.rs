@@ -35,8 +35,8 @@ pub fn status(line: &str, headers: &[&str], body: &str) -> Fault {
 
 #[derive(Default)]
 struct State {
-    /// Faults by a part of the path, and how many requests they still hold for.
-    faults: BTreeMap<String, (Fault, usize)>,
+    /// Faults by a part of the path, one after the other, and how many requests each still holds for.
+    faults: BTreeMap<String, Vec<(Fault, usize)>>,
     requests: Vec<String>,
 }
 
@@ -70,12 +70,13 @@ impl FaultyRegistry {
 
     /// Puts a fault on every request whose line (`GET /v2/…`) has this part.
     pub fn set(&self, part: &str, fault: Fault) {
-        self.set_for(part, fault, usize::MAX);
+        self.state().faults.insert(part.to_owned(), vec![(fault, usize::MAX)]);
     }
 
-    /// Puts a fault on so many requests.
-    pub fn set_for(&self, part: &str, fault: Fault, times: usize) {
-        self.state().faults.insert(part.to_owned(), (fault, times));
+    /// Puts each of the faults on one request, in their order; those that follow are answered soundly.
+    pub fn set_in_turn<const N: usize>(&self, part: &str, faults: [Fault; N]) {
+        let faults = faults.map(|fault| (fault, 1));
+        self.state().faults.insert(part.to_owned(), faults.into());
     }
 
     /// Takes all faults away.
@@ -105,8 +106,9 @@ fn serve(mut client: TcpStream, state: &Mutex<State>, upstream: &str) -> std::io
     let fault = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.requests.push(format!("{first} {range}").trim_end().to_owned());
-        let found = state.faults.iter_mut().find(|(part, (_, times))| first.contains(part.as_str()) && *times > 0);
-        found.map(|(_, (fault, times))| {
+        let struck = state.faults.iter_mut().filter(|(part, _)| first.contains(part.as_str()));
+        let found = struck.flat_map(|(_, faults)| faults).find(|(_, times)| *times > 0);
+        found.map(|(fault, times)| {
             *times -= 1;
             fault.clone()
         })

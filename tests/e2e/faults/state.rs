@@ -6,7 +6,7 @@ use std::process::Command;
 
 use evenkeel_tests::{Sandbox, ask, program, sandboxed};
 
-use crate::faults_network::drift_becomes;
+use super::network::drift_becomes;
 use crate::story;
 
 /// Puts a text in a file's place, has it looked at, and puts back what was there.
@@ -175,19 +175,18 @@ fn a_wiped_run_directory_is_made_again() {
 
 /// Runs the program as a user without any right.
 fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> program::Run {
-    let command = sandbox.command(arguments);
-    let program = Path::new(command.get_program());
     // The programs may lie where only root can go.
     let directory = sandbox.directory().join("bin");
     if !directory.exists() {
         fs::create_dir(&directory).expect("a directory for the programs");
-        let built = program.parent().expect("a program lies in a directory");
+        let evenkeel = program::built("evenkeel");
+        let built = evenkeel.parent().expect("a program lies in a directory");
         program::run(Command::new("mount").arg("--bind").arg(built).arg(&directory)).expect_code(0);
     }
+    let command = sandbox.command_of(&directory.join("evenkeel"), &sandbox.paths(), arguments);
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    nobody.arg(directory.join(program.file_name().expect("its name"))).args(command.get_args());
-    program::run(nobody.env_remove("RUST_BACKTRACE").env("NO_COLOR", "1"))
+    program::run(program::wrapped(nobody, &command).env_remove("RUST_BACKTRACE"))
 }
 
 #[test]

@@ -77,8 +77,10 @@ fn one_seed(sandbox: &Sandbox, seed: u64, beginning: &BTreeSet<String>) {
         let mut damages = Vec::new();
         for _ in 0..1 + random.below(5) {
             let damage = Damage::draw(&mut random, &wanted);
-            told.push(format!("{damage:?}"));
-            damage.happen(sandbox);
+            let came = damage.happen(sandbox);
+            told.push(format!("{damage:?}: {:?} {}", came.code, came.stderr.trim()));
+            // What a later one would happen to may be gone by now.
+            assert!(came.succeeded() || !damages.is_empty(), "the line damages nothing\n{}", told.join("\n    "));
             damages.push(damage);
         }
         next.write(sandbox);
