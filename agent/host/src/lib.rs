@@ -7,6 +7,8 @@
 pub mod apply;
 pub mod container;
 pub mod image;
+pub mod mountinfo;
+pub mod mountpoint;
 pub mod network;
 pub mod observe;
 pub mod paths;

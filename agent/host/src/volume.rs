@@ -12,7 +12,7 @@ use evenkeel_plan::{ObservedVolume, Sight};
 use evenkeel_schema::{Mode, Name, Owner, VolumeSpec};
 use evenkeel_shim::fail_point;
 
-use crate::container::mountinfo::{MountTable, MountTableError};
+use crate::mountinfo::{MountTable, MountTableError};
 use crate::{Paths, tree};
 
 /// What went wrong with a volume's directory.

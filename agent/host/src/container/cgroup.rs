@@ -14,7 +14,7 @@ use evenkeel_schema::{MilliCpus, Resources};
 use evenkeel_shim::fail_point;
 use rustix::fs::{FsWord, statfs};
 
-use super::mountinfo::{MountTable, MountTableError};
+use crate::mountinfo::{MountTable, MountTableError};
 
 /// Where hierarchies are mounted, as every runtime expects.
 const ROOT: &str = "/sys/fs/cgroup";

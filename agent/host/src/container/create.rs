@@ -20,11 +20,11 @@ use super::created::{self, Created};
 use super::error::Failure;
 use super::files;
 use super::inside::Inside;
-use super::mountpoint::detach;
 use super::mounts::{Preparation, default_mounts, stated_mounts};
 use super::rootfs::{self, Overlay};
 use super::seccomp::Machine;
 use super::{ContainerError, Containers, NetworkJoin, NewContainer, Shared, capabilities, user};
+use crate::mountpoint::detach;
 use crate::tree;
 
 /// [`NewContainer`] without borrowed parts, for work on another thread.

@@ -9,11 +9,11 @@ use oci_spec::OciSpecError;
 use super::cgroup::CgroupError;
 use super::copy_up::CopyUpError;
 use super::idmap::IdMapError;
-use super::mountinfo::MountTableError;
 use super::process::ProcessError;
 use super::rootfs::RootfsError;
 use super::shim::ShimError;
 use super::user::UserError;
+use crate::mountinfo::MountTableError;
 
 /// An error of one container, or of all.
 #[derive(Debug, thiserror::Error)]

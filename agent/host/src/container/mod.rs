@@ -17,8 +17,6 @@ pub mod files;
 pub mod idmap;
 pub mod inside;
 pub mod logs;
-pub mod mountinfo;
-pub mod mountpoint;
 pub mod mounts;
 mod observe;
 pub mod process;

@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::error::Failure;
 use super::inside::Inside;
-use super::mountpoint::{detach, is_mount_point};
 use super::{copy_up, idmap};
 use crate::Paths;
+use crate::mountpoint::{detach, is_mount_point};
 
 /// Paths of `/proc` and `/sys` that tell of the host or change it: hidden, as Docker does.
 pub const MASKED_PATHS: [&str; 12] = [

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 pub use evenkeel_shim::process::start_time;
 
-use super::mountinfo::{MountTable, MountTableError};
+use crate::mountinfo::{MountTable, MountTableError, read_proc};
 
 /// The process could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -78,13 +78,6 @@ pub fn observe(pid: u32, targets: &[&str]) -> Result<Option<ObservedProcess>, Pr
         std::thread::sleep(Duration::from_millis(5));
     }
     Err(error)
-}
-
-/// Reads a file of `/proc`, whose size is not known before, in few reads: most fit the first.
-pub(super) fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    File::open(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn try_observe(pid: u32, targets: &[&str]) -> Result<ObservedProcess, ProcessError> {

@@ -16,11 +16,11 @@ use evenkeel_shim::fail_point;
 
 use super::cgroup::Cgroup;
 use super::error::Failure;
-use super::mountpoint::detach;
 use super::process::signal_process;
 use super::rootfs::detach_below;
 use super::run::gone;
 use super::{ContainerError, Containers, Shared, shim};
+use crate::mountpoint::detach;
 use crate::tree;
 
 /// How long a shim may take to go when it does so by itself or was killed.

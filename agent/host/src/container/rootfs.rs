@@ -18,8 +18,8 @@ use rustix::mount::{
     fsmount, fsopen, move_mount, unmount,
 };
 
-use super::mountinfo::MountTable;
-use super::mountpoint::is_mount_point;
+use crate::mountinfo::MountTable;
+use crate::mountpoint::is_mount_point;
 
 /// The magic number of overlay file systems (statfs(2)).
 const OVERLAY_MAGIC: FsWord = 0x794c_7630;
