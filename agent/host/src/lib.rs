@@ -5,6 +5,7 @@
 //! holds none cannot change anything.
 
 pub mod apply;
+mod attributes;
 pub mod container;
 pub mod image;
 pub mod mountinfo;

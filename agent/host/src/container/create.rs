@@ -26,6 +26,7 @@ use super::seccomp::Machine;
 use super::{ContainerError, Containers, NetworkJoin, NewContainer, Shared, capabilities, user};
 use crate::mountpoint::detach;
 use crate::tree;
+use crate::volume::fill::FillLocks;
 
 /// [`NewContainer`] without borrowed parts, for work on another thread.
 struct Wanted {
@@ -82,7 +83,7 @@ impl Containers {
                     cgroup.set_limits(&wanted.spec.resources)?;
                     fail_point!("container.limits");
                 }
-                shared.prepare(name, &wanted)
+                shared.prepare(name, &wanted, None)
             };
             changed().map_err(|failure| ContainerError::of(name, failure))
         })
@@ -117,7 +118,9 @@ impl Shared {
 
     fn make(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
         let state = self.state(name);
-        match self.made(name)? {
+        let made = self.made(name)?;
+        let filling = made.is_none().then_some(&self.filling);
+        match made {
             // Its own directory holds changes to another image's files.
             Some((made, _)) if made.image != wanted.image => {
                 return Err(Failure::OtherImage { made: made.image, wanted: wanted.image.clone() });
@@ -136,12 +139,18 @@ impl Shared {
         private_directory(&state)?;
         private_directory(&state.join("logs"))?;
         fail_point!("container.state");
-        self.prepare(name, wanted)?;
+        self.prepare(name, wanted, filling)?;
         self.note_created(name, wanted)
     }
 
-    /// Everything but the note that it was made.
-    fn prepare(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+    /// Everything but the note that it was made. With `filling` empty volumes get what the image has at their targets, as Docker
+    /// does when it creates a container and never again.
+    fn prepare(
+        &self,
+        name: &evenkeel_schema::Name,
+        wanted: &Wanted,
+        filling: Option<&FillLocks>,
+    ) -> Result<(), Failure> {
         let (state, run, rootfs) = (self.state(name), self.run(name), self.rootfs(name));
         private_directory(&run)?;
         fail_point!("container.run");
@@ -163,7 +172,7 @@ impl Shared {
 
         let hierarchies = Hierarchies::of_host()?;
         let mut all = default_mounts(&wanted.spec, &run);
-        let with = Preparation { paths: &self.paths, run: &run, inside: &inside };
+        let with = Preparation { paths: &self.paths, run: &run, inside: &inside, filling };
         all.extend(stated_mounts(&wanted.spec, with)?);
         let bundle = bundle(Parts {
             name,

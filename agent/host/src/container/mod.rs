@@ -7,7 +7,6 @@
 pub mod bundle;
 pub mod capabilities;
 pub mod cgroup;
-pub mod copy_up;
 mod create;
 pub mod created;
 pub mod devices;
@@ -40,6 +39,7 @@ use evenkeel_schema::{ContainerSpec, Name};
 pub use error::{ContainerError, Failure};
 pub use exec::ExecOptions;
 
+use crate::volume::fill::FillLocks;
 use crate::{Instance, Paths};
 
 /// The OCI runtime that carries out bundles: a program and what comes before its verbs.
@@ -93,6 +93,8 @@ struct Shared {
     instance: Instance,
     runtime: RuntimeProgram,
     shim: PathBuf,
+    /// Keeps containers that are made side by side from filling one volume at the same time.
+    filling: FillLocks,
 }
 
 impl Containers {
@@ -103,7 +105,13 @@ impl Containers {
 
     /// As [`Containers::open`], with a shim that does not lie beside this program.
     pub fn with_shim(paths: &Paths, instance: &Instance, runtime: RuntimeProgram, shim: PathBuf) -> Containers {
-        Containers(Arc::new(Shared { paths: paths.clone(), instance: instance.clone(), runtime, shim }))
+        Containers(Arc::new(Shared {
+            paths: paths.clone(),
+            instance: instance.clone(),
+            runtime,
+            shim,
+            filling: FillLocks::default(),
+        }))
     }
 
     /// Lists the containers that have a state directory.
