@@ -25,6 +25,7 @@ mod rouse;
 mod run;
 pub mod seccomp;
 pub mod shim;
+mod shim_index;
 pub mod user;
 
 use std::collections::BTreeSet;
@@ -41,6 +42,7 @@ pub use exec::ExecOptions;
 
 use crate::volume::fill::FillLocks;
 use crate::{Instance, Paths};
+use shim_index::ShimIndex;
 
 /// The OCI runtime that carries out bundles: a program and what comes before its verbs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,7 @@ struct Shared {
     shim: PathBuf,
     /// Keeps containers that are made side by side from filling one volume at the same time.
     filling: FillLocks,
+    shims: ShimIndex,
 }
 
 impl Containers {
@@ -111,6 +114,7 @@ impl Containers {
             runtime,
             shim,
             filling: FillLocks::default(),
+            shims: ShimIndex::default(),
         }))
     }
 
