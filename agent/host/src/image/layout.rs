@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::ImageError;
-use super::follow::{Follower, Growth};
+use super::blob::BlobWriter;
 use super::record::Record;
 use crate::{Paths, tree};
 
@@ -117,7 +117,7 @@ impl Layout {
         let directory = self.scratch_directory(|scratch| &scratch.images)?;
         let file = NamedTempFile::new_in(&directory).map_err(ImageError::io("create a file in", directory))?;
         fail_point!("blob.begun");
-        Ok(BlobWriter { file, hasher: Sha256::new(), length: 0, growth: Growth::default(), restarted: false })
+        Ok(BlobWriter::new(file))
     }
 
     /// Makes a directory for a layer on its way in.
@@ -338,89 +338,6 @@ impl Locked {
             .map_err(io::Error::from)
             .map_err(ImageError::io("lock", directory.path()))?;
         Ok(Locked { directory, _lock: lock })
-    }
-}
-
-/// A blob on its way into the store: written and hashed at once.
-#[derive(Debug)]
-pub struct BlobWriter {
-    file: NamedTempFile,
-    hasher: Sha256,
-    length: u64,
-    growth: Growth,
-    restarted: bool,
-}
-
-/// What a blob turned out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    pub digest: Digest,
-    pub length: u64,
-}
-
-impl BlobWriter {
-    /// Gives how much was written.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub fn path(&self) -> &Path {
-        self.file.path()
-    }
-
-    /// Reads what is written while it is written; an error ends it where the writer restarts or is dropped.
-    pub fn follow(&self) -> Result<Follower, ImageError> {
-        let file = File::open(self.path()).map_err(ImageError::io("open", self.path()))?;
-        Ok(self.growth.follow(file))
-    }
-
-    /// Forgets what was written.
-    pub fn restart(&mut self) -> io::Result<()> {
-        self.growth = Growth::default();
-        self.restarted = true;
-        self.file.as_file().set_len(0)?;
-        io::Seek::rewind(self.file.as_file_mut())?;
-        self.hasher = Sha256::new();
-        self.length = 0;
-        Ok(())
-    }
-
-    /// Tells whether followers lost what they read.
-    pub fn has_restarted(&self) -> bool {
-        self.restarted
-    }
-
-    /// Gives what was written so far.
-    pub fn written(&self) -> Written {
-        Written { digest: digest(self.hasher.clone()), length: self.length }
-    }
-
-    /// Puts the blob in its place, which its own digest names, and tells followers that it is whole.
-    pub fn place(self, layout: &Layout) -> Result<Written, ImageError> {
-        let written = self.written();
-        let path = layout.blob(&written.digest);
-        match self.file.persist(&path) {
-            Ok(_) => {
-                fail_point!("blob.placed");
-                self.growth.finish();
-                Ok(written)
-            }
-            Err(error) => Err(ImageError::Io { action: "put a blob at", path, source: error.error }),
-        }
-    }
-}
-
-impl Write for BlobWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.length += count as u64;
-        self.growth.grown_to(self.length);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 

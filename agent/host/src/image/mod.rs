@@ -5,6 +5,7 @@
 //! that the next one takes for complete. Which image a container wants is not decided here, nor is anything mounted.
 
 mod archive;
+mod blob;
 mod compression;
 mod error;
 mod extract;

@@ -10,9 +10,10 @@ use evenkeel_schema::{Digest, ImageConfig, Platform};
 use evenkeel_shim::fail_point;
 
 use super::ImageError;
+use super::blob::BlobWriter;
 use super::compression::{Compression, decompress};
 use super::layer::Meter;
-use super::layout::{BlobWriter, digest_of, hash};
+use super::layout::{digest_of, hash};
 use super::manifest::{Descriptor, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, write_config, write_manifest};
 use super::record::Stamp;
 use super::source::Described;

@@ -17,8 +17,8 @@ use layers::watched;
 
 use super::ImageError;
 use super::archive::{self, Archive};
+use super::blob::Written;
 use super::layer::Meter;
-use super::layout::Written;
 use super::manifest::{Descriptor, Document};
 use super::platform;
 use super::progress::{Event, Phase, Progress};
