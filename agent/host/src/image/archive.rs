@@ -21,7 +21,7 @@ use super::manifest::{
     ConfigFile, DOCUMENT_LIMIT, Descriptor, Document, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, write_manifest,
 };
 use super::platform;
-use super::record::Stamp;
+use super::record::{REF_NAME, Stamp};
 use super::source::{Described, DescribedLayer};
 use super::tarball::{MemberKind, Tarball};
 
@@ -142,7 +142,7 @@ impl Archive {
             }
             (None, entries) => {
                 let name = |entry: &&Descriptor| {
-                    let name = entry.annotations.get("org.opencontainers.image.ref.name");
+                    let name = entry.annotations.get(REF_NAME);
                     name.cloned().unwrap_or_else(|| entry.digest.to_string())
                 };
                 return Err(self.several(&entries.iter().map(name).collect::<Vec<_>>()));

@@ -28,6 +28,7 @@ mod store;
 mod tarball;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 pub use error::ImageError;
 pub use extract::{EntryProblem, ExtractError};
@@ -35,3 +36,4 @@ pub use progress::{Event, Phase, Progress, Quiet};
 pub use registry::{RegistryError, RegistrySettings};
 pub use store::Store;
 pub use tarball::TarError;
+pub(crate) use upstream::deadline;

@@ -47,11 +47,8 @@ pub fn copy(path: &Path, mut writer: BlobWriter, meter: &Meter) -> Result<Copied
 }
 
 /// Hashes a tarball where it lies.
-pub fn digest_of_file(path: &Path) -> Result<(Digest, Stamp), ImageError> {
-    let file = open(path)?;
-    let stamp = stamp(&file, path)?;
-    let (digest, _) = hash(&file).map_err(ImageError::io("read", path))?;
-    Ok((digest, stamp))
+pub fn digest_of_file(path: &Path) -> Result<Digest, ImageError> {
+    Ok(hash(open(path)?).map_err(ImageError::io("read", path))?.0)
 }
 
 /// Describes the image that a tarball and a configuration make.
