@@ -145,7 +145,7 @@ pub enum PullPolicy {
     /// When the store does not hold the image.
     #[default]
     Missing,
-    /// At every pass: a moved tag is a new image.
+    /// At every pass, and once a minute at most: a moved tag is a new image.
     Always,
     /// Never: the store must hold it.
     Never,

@@ -5,6 +5,7 @@ mod registries;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use evenkeel_host::image::{ImageError, Quiet, RegistrySettings, Store};
 use evenkeel_plan::{ObservedImage, Sight};
@@ -25,6 +26,8 @@ pub fn on_site(test: impl FnOnce(&Site)) {
         let settings = RegistrySettings {
             credential_files: vec![sandbox.directory().join("auth.json"), sandbox.directory().join("other.json")],
             certificate_directories: vec![sandbox.directory().join("certs.d")],
+            // Tags move within one test.
+            freshness: Duration::ZERO,
             ..RegistrySettings::default()
         };
         let store = Store::with_registries(&sandbox.paths(), settings).expect("a store");
@@ -67,14 +70,14 @@ impl Site<'_> {
 
     #[track_caller]
     pub fn observe(&self, image: &str, spec: &ImageSpec) -> ObservedImage {
-        match self.runtime.block_on(self.store.observe(&name(image), Some(spec), true)) {
+        match self.runtime.block_on(self.store.observe(&name(image), Some(spec))) {
             Sight::Found { observed, owned: true } => observed,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn is_absent(&self, image: &str) -> bool {
-        self.runtime.block_on(self.store.observe(&name(image), None, false)) == Sight::Absent
+        self.runtime.block_on(self.store.observe(&name(image), None)) == Sight::Absent
     }
 
     pub fn remove(&self, image: &str) {

@@ -5,8 +5,11 @@
 //! holds none cannot change anything.
 
 pub mod apply;
+mod attributes;
 pub mod container;
 pub mod image;
+pub mod mountinfo;
+pub mod mountpoint;
 pub mod network;
 pub mod observe;
 pub mod paths;

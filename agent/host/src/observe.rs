@@ -10,7 +10,7 @@ use futures_util::stream;
 use ipnet::IpNet;
 
 use crate::container::{ContainerError, Containers, RuntimeProgram};
-use crate::image::{ImageError, Store};
+use crate::image::{self, ImageError, Store};
 use crate::network::{NetworkError, Networks, PortConflict, port_conflicts};
 use crate::{Instance, Paths, volume};
 
@@ -82,10 +82,6 @@ impl Observer {
         &self.containers
     }
 
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
     /// Looks at every object that is desired or that the ledger holds.
     ///
     /// What cannot be looked at is `Unreadable` in its place; nothing is left out.
@@ -121,9 +117,10 @@ impl Observer {
         known: &Known,
     ) -> BTreeMap<Name, Sight<evenkeel_plan::ObservedImage>> {
         let names = names(Kind::Image, desired.images.keys(), known);
+        let deadline = image::deadline();
         let look = |name: Name| async move {
             let object = desired.images.get(&name).or_else(|| known.last_stated.images.get(&name));
-            let sight = self.store.observe(&name, object.map(|object| &object.spec), true).await;
+            let sight = self.store.observe_until(&name, object.map(|object| &object.spec), deadline).await;
             (name, sight)
         };
         stream::iter(names).map(look).buffer_unordered(IMAGES_AT_ONCE).collect().await

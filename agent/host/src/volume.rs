@@ -3,6 +3,8 @@
 //! Only the directory itself is looked at and changed; what lies in it belongs to the containers. Bind mounts and
 //! tmpfs are mounts of a container, not volumes: they are `container`'s.
 
+pub mod fill;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
@@ -12,7 +14,7 @@ use evenkeel_plan::{ObservedVolume, Sight};
 use evenkeel_schema::{Mode, Name, Owner, VolumeSpec};
 use evenkeel_shim::fail_point;
 
-use crate::container::mountinfo::{MountTable, MountTableError};
+use crate::mountinfo::{MountTable, MountTableError};
 use crate::{Paths, tree};
 
 /// What went wrong with a volume's directory.
@@ -108,12 +110,12 @@ pub fn remove(paths: &Paths, name: &Name) -> Result<(), VolumeError> {
 /// Suffix of a volume on its way out.
 const REMOVED: &str = "removed";
 /// Suffix of the first copy of an image's files, while it is made.
-pub(crate) const COPYING: &str = "copying";
+const COPYING: &str = "copying";
 /// Suffix of the first copy of an image's files, made and to be moved in.
-pub(crate) const COPIED: &str = "copied";
+const COPIED: &str = "copied";
 
 /// Names the place beside a volume that this suffix stands for. No volume's own name begins with a dot.
-pub(crate) fn beside(volume: &Path, suffix: &str) -> PathBuf {
+fn beside(volume: &Path, suffix: &str) -> PathBuf {
     let name = volume.file_name().unwrap_or_default().to_string_lossy();
     volume.with_file_name(format!(".{name}.{suffix}"))
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use evenkeel_host::container::cgroup::Cgroup;
-use evenkeel_host::container::process::signal_process;
+use evenkeel_host::container::process::ProcessId;
 
 use super::OciError;
 use super::record::{Place, Status};
@@ -22,7 +22,8 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<(), OciErro
         OciError::Status { id: place.id.clone(), status, wanted: "running" }
     };
     let Some((pid, started)) = record.process.filter(|_| status != Status::Stopped) else { return Err(stopped()) };
-    match signal_process(pid.unsigned_abs(), started, signal).map_err(system)? {
+    let process = ProcessId { pid: pid.unsigned_abs(), start_time: started };
+    match process.try_signal(signal).map_err(system)? {
         true => Ok(()),
         false => Err(stopped()),
     }

@@ -59,6 +59,8 @@ fn an_nft_that_fails_or_hangs_is_named_and_not_waited_for() {
         assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n", "the table of before is in force");
         another_nft(sandbox, "exec sleep 1000");
         with_path(sandbox, &path, "diff").expect_code(3).says("nft did not list");
+        another_nft(sandbox, "case $1 in -f) exec sleep 1000;; esac; PATH=${PATH#*:} exec nft \"$@\"");
+        with_path(sandbox, &path, "diff").expect_code(3).says("nft did not load");
         sandbox.apply();
         assert_eq!(ask::page(None, "http://127.0.0.1:8081/"), "hello\n");
         story::in_sync(sandbox);

@@ -10,6 +10,7 @@ use super::{Site, built_in_runtime, name, on_site, shell, spec, with_both_runtim
 with_both_runtimes![
     a_volume_keeps_what_is_written,
     an_empty_volume_gets_the_images_content,
+    an_emptied_volume_stays_empty_for_its_container,
     a_bind_mount_is_the_hosts_directory,
     a_missing_source_is_named,
     owners_are_shown_as_others,
@@ -61,6 +62,21 @@ fn an_empty_volume_gets_the_images_content(site: &Site) {
     assert!(!www.join("link").exists());
     let beside = fs::read_dir(www.parent().expect("a directory")).expect("the volumes").count();
     assert_eq!(beside, 1, "nothing of the copying stays");
+}
+
+fn an_emptied_volume_stays_empty_for_its_container(site: &Site) {
+    let www = volume(site, "www");
+    let yaml = format!("{}mounts: [{{volume: www, target: /www}}]\n", shell("rm /www/*; echo done"));
+    site.run("web", &yaml);
+    site.log_with("web", "done");
+    let content = || fs::read_dir(&www).expect("the volume").count();
+    assert_eq!(content(), 0);
+    site.update("web", &spec(&yaml), &std::sync::Arc::default()).expect("update");
+    site.create("web", &spec(&yaml)).expect("create while it runs");
+    assert_eq!(content(), 0, "nothing comes back under a container that runs");
+    site.remove("web");
+    site.create("web", &spec(&yaml)).expect("create");
+    assert_ne!(content(), 0, "another container gets an empty volume");
 }
 
 fn a_bind_mount_is_the_hosts_directory(site: &Site) {

@@ -182,6 +182,28 @@ fn an_interface_that_is_not_listed_goes() {
 }
 
 #[test]
+fn a_link_of_somebody_elses_in_the_place_of_the_hosts_end_is_refused_and_left_alone() {
+    on_site(|site| {
+        let shop = spec(SHOP);
+        site.ensure("shop", &shop);
+        let web = site.endpoint("web", "shop", &shop, 0, &["10.77.0.2/24"]);
+        let end = &web.host_interface;
+        for link in [format!("{end} type bridge"), format!("{end} type veth peer name somebodys")] {
+            ip(&format!("link add {link}"));
+            ip(&format!("link set {end} alias somebodys"));
+            let error = site.wait(site.networks.join(&name("web"), std::slice::from_ref(&web))).expect_err("a link");
+            assert_eq!(error.to_string(), format!("there is a link {end} already that evenkeel did not make"));
+            assert!(link_exists(end));
+            ip(&format!("link delete {end}"));
+        }
+        // As one that was cut off before it had the mark.
+        ip(&format!("link add {end} type veth peer name half"));
+        site.container(std::slice::from_ref(&web));
+        assert!(!link_exists("half"));
+    });
+}
+
+#[test]
 fn what_something_else_made_is_refused_and_left_alone() {
     on_site(|site| {
         let shop = spec(SHOP);

@@ -14,7 +14,8 @@ use evenkeel_schema::{MilliCpus, Resources};
 use evenkeel_shim::fail_point;
 use rustix::fs::{FsWord, statfs};
 
-use super::mountinfo::{MountTable, MountTableError};
+use super::process;
+use crate::mountinfo::{MountTable, MountTableError};
 
 /// Where hierarchies are mounted, as every runtime expects.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -299,9 +300,7 @@ impl Cgroup {
 
     /// Sends a signal to every process. One that ends meanwhile is no error.
     pub fn signal(&self, signal: i32) -> Result<(), CgroupError> {
-        for pid in self.processes()? {
-            send(pid, signal);
-        }
+        self.signal_listed(&self.processes()?, signal);
         Ok(())
     }
 
@@ -312,9 +311,10 @@ impl Cgroup {
         let mut pause = Duration::from_millis(1);
         loop {
             // Again and again: what forks while it is killed leaves children that were in no list yet.
-            let pids: BTreeSet<u32> = self.processes()?.into_iter().filter(|pid| *pid != own).collect();
-            for pid in &pids {
-                send(*pid, libc::SIGKILL);
+            let mut pids = self.processes()?;
+            let is_inside = pids.remove(&own);
+            if is_inside || !self.kill_at_once() {
+                self.signal_listed(&pids, libc::SIGKILL);
             }
             fail_point!("cgroup.killed");
             let gone = self.everywhere().iter().map(|directory| remove_tree(directory)).collect::<io::Result<Vec<_>>>();
@@ -332,6 +332,34 @@ impl Cgroup {
             let _ = fs::remove_dir(parent);
         }
         Ok(())
+    }
+
+    /// Has the kernel kill all that is in the cgroup, and tells whether it does so: on cgroup v2, since Linux 5.14.
+    fn kill_at_once(&self) -> bool {
+        self.unified()
+            && self.everywhere().iter().all(|directory| fs::write(directory.join("cgroup.kill"), "1").is_ok())
+    }
+
+    /// Sends a signal to processes that were listed in the cgroup.
+    ///
+    /// A number may have passed to another process since: each process is held while it is asked where it is.
+    fn signal_listed(&self, pids: &BTreeSet<u32>, signal: i32) {
+        for pid in pids {
+            if let Ok(Some(pidfd)) = process::open(*pid)
+                && self.holds(*pid)
+            {
+                // It may have ended since it was listed.
+                let _ = process::send(&pidfd, signal);
+            }
+        }
+    }
+
+    /// Tells whether a process is in the cgroup or below it, in any hierarchy.
+    fn holds(&self, pid: u32) -> bool {
+        let inner = format!("/{}/", self.path.display());
+        // number:controllers:path, the path from the root of the hierarchy (cgroups(7)).
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| format!("{path}/").contains(&inner))
     }
 }
 
@@ -436,13 +464,6 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-fn send(pid: u32, signal: i32) {
-    let Ok(pid) = i32::try_from(pid) else { return };
-    // It may have ended since it was listed. Raw, since real-time signals have no name in nix.
-    // SAFETY: kill(2) takes any numbers.
-    let _ = unsafe { libc::kill(pid, signal) };
 }
 
 #[cfg(test)]

@@ -20,12 +20,13 @@ use super::created::{self, Created};
 use super::error::Failure;
 use super::files;
 use super::inside::Inside;
-use super::mountpoint::detach;
 use super::mounts::{Preparation, default_mounts, stated_mounts};
 use super::rootfs::{self, Overlay};
 use super::seccomp::Machine;
 use super::{ContainerError, Containers, NetworkJoin, NewContainer, Shared, capabilities, user};
+use crate::mountpoint::detach;
 use crate::tree;
+use crate::volume::fill::FillLocks;
 
 /// [`NewContainer`] without borrowed parts, for work on another thread.
 struct Wanted {
@@ -70,8 +71,7 @@ impl Containers {
     pub(crate) async fn complete(&self, new: &NewContainer<'_>) -> Result<(), ContainerError> {
         let wanted = Wanted::of(new);
         self.blocking(new.name, move |shared, name| {
-            let completed = shared.prepare(name, &wanted).and_then(|()| shared.note_created(name, &wanted));
-            completed.map_err(|failure| ContainerError::of(name, failure))
+            shared.complete(name, &wanted).map_err(|failure| ContainerError::of(name, failure))
         })
         .await
     }
@@ -98,7 +98,7 @@ impl Containers {
                     cgroup.set_limits(&wanted.spec.resources)?;
                     fail_point!("container.limits");
                 }
-                shared.prepare(name, &wanted)?;
+                shared.prepare(name, &wanted, None)?;
                 shared.write_shim_config(name, &wanted)
             };
             changed().map_err(|failure| ContainerError::of(name, failure))
@@ -168,8 +168,20 @@ impl Shared {
         Ok(())
     }
 
-    /// Root file system and bundle.
-    fn prepare(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+    fn complete(&self, name: &evenkeel_schema::Name, wanted: &Wanted) -> Result<(), Failure> {
+        let filling = self.made(name)?.is_none().then_some(&self.filling);
+        self.prepare(name, wanted, filling)?;
+        self.note_created(name, wanted)
+    }
+
+    /// Makes root file system and bundle. With `filling` empty volumes get what the image has at their targets, as Docker does
+    /// when it creates a container and never again.
+    fn prepare(
+        &self,
+        name: &evenkeel_schema::Name,
+        wanted: &Wanted,
+        filling: Option<&FillLocks>,
+    ) -> Result<(), Failure> {
         let (state, run, rootfs) = (self.state(name), self.run(name), self.rootfs(name));
         // Runtimes keep copies of bundles there, with environments, readable by whoever comes that far.
         private_directory(&self.paths.runtime_state())?;
@@ -188,7 +200,7 @@ impl Shared {
 
         let hierarchies = Hierarchies::of_host()?;
         let mut all = default_mounts(&wanted.spec, &run);
-        let with = Preparation { paths: &self.paths, run: &run, inside: &inside };
+        let with = Preparation { paths: &self.paths, run: &run, inside: &inside, filling };
         all.extend(stated_mounts(&wanted.spec, with)?);
         let bundle = bundle(Parts {
             name,

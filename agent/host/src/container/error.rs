@@ -7,13 +7,13 @@ use evenkeel_schema::{Digest, Name};
 use oci_spec::OciSpecError;
 
 use super::cgroup::CgroupError;
-use super::copy_up::CopyUpError;
 use super::idmap::IdMapError;
-use super::mountinfo::MountTableError;
 use super::process::ProcessError;
 use super::rootfs::RootfsError;
 use super::shim::ShimError;
 use super::user::UserError;
+use crate::mountinfo::MountTableError;
+use crate::volume::fill::FillError;
 
 /// An error of one container, or of all.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub enum Failure {
     #[error("mount {target}: cannot map ids of {path}")]
     IdMap { target: String, path: PathBuf, source: IdMapError },
     #[error("mount {target}")]
-    CopyUp { target: String, source: CopyUpError },
+    Fill { target: String, source: FillError },
     #[error("there is no command: neither the manifest nor the image states one")]
     NoCommand,
     #[error("working directory `{0}`: not an absolute path")]

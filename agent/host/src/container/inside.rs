@@ -6,9 +6,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 /// The longest file that is read whole; passwd and group files are far shorter.
 const MAX_SIZE: u64 = 4 << 20;
@@ -17,18 +17,12 @@ const MAX_SIZE: u64 = 4 << 20;
 #[derive(Debug)]
 pub struct Inside {
     root: OwnedFd,
-    path: PathBuf,
 }
 
 impl Inside {
     pub fn open(root: &Path) -> io::Result<Inside> {
         let descriptor = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Inside { root: descriptor, path: root.to_owned() })
-    }
-
-    /// Gives the host's path of the root.
-    pub fn path(&self) -> &Path {
-        &self.path
+        Ok(Inside { root: descriptor })
     }
 
     /// Opens a path as the container would find it; `None` where there is nothing.
@@ -56,25 +50,5 @@ impl Inside {
         let mut bytes = Vec::new();
         file.take(MAX_SIZE).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// Makes sure that a directory is there, with its parents.
-    pub fn make_directory(&self, path: &Path) -> io::Result<()> {
-        let parts: Vec<&Path> = path.ancestors().collect();
-        for (parent, directory) in parts.iter().rev().zip(parts.iter().rev().skip(1)) {
-            if self.open_at(directory, OFlags::PATH)?.is_some() {
-                continue;
-            }
-            let (Some(name), Some(parent)) =
-                (directory.file_name(), self.open_at(parent, OFlags::PATH | OFlags::DIRECTORY)?)
-            else {
-                return Err(io::ErrorKind::NotADirectory.into());
-            };
-            match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
     }
 }

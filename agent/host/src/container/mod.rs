@@ -7,7 +7,6 @@
 pub mod bundle;
 pub mod capabilities;
 pub mod cgroup;
-pub mod copy_up;
 mod create;
 pub mod created;
 pub mod devices;
@@ -17,8 +16,6 @@ pub mod files;
 pub mod idmap;
 pub mod inside;
 pub mod logs;
-pub mod mountinfo;
-pub mod mountpoint;
 pub mod mounts;
 mod observe;
 pub mod process;
@@ -28,6 +25,7 @@ mod rouse;
 mod run;
 pub mod seccomp;
 pub mod shim;
+mod shim_index;
 pub mod user;
 
 use std::collections::BTreeSet;
@@ -42,7 +40,9 @@ use evenkeel_schema::{ContainerSpec, Name};
 pub use error::{ContainerError, Failure};
 pub use exec::ExecOptions;
 
+use crate::volume::fill::FillLocks;
 use crate::{Instance, Paths};
+use shim_index::ShimIndex;
 
 /// The OCI runtime that carries out bundles: a program and what comes before its verbs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,9 @@ struct Shared {
     instance: Instance,
     runtime: RuntimeProgram,
     shim: PathBuf,
+    /// Keeps containers that are made side by side from filling one volume at the same time.
+    filling: FillLocks,
+    shims: ShimIndex,
 }
 
 impl Containers {
@@ -105,7 +108,14 @@ impl Containers {
 
     /// As [`Containers::open`], with a shim that does not lie beside this program.
     pub fn with_shim(paths: &Paths, instance: &Instance, runtime: RuntimeProgram, shim: PathBuf) -> Containers {
-        Containers(Arc::new(Shared { paths: paths.clone(), instance: instance.clone(), runtime, shim }))
+        Containers(Arc::new(Shared {
+            paths: paths.clone(),
+            instance: instance.clone(),
+            runtime,
+            shim,
+            filling: FillLocks::default(),
+            shims: ShimIndex::default(),
+        }))
     }
 
     /// Lists the containers that have a state directory.

@@ -10,10 +10,11 @@ use oci_spec::runtime::Mount as OciMount;
 use sha2::{Digest, Sha256};
 
 use super::error::Failure;
+use super::idmap;
 use super::inside::Inside;
-use super::mountpoint::{detach, is_mount_point};
-use super::{copy_up, idmap};
 use crate::Paths;
+use crate::mountpoint::{detach, is_mount_point};
+use crate::volume::fill::{FillLocks, fill};
 
 /// Paths of `/proc` and `/sys` that tell of the host or change it: hidden, as Docker does.
 pub const MASKED_PATHS: [&str; 12] = [
@@ -79,6 +80,8 @@ pub struct Preparation<'a> {
     /// The container's run directory.
     pub run: &'a Path,
     pub inside: &'a Inside,
+    /// For the container's first time alone: a volume that is emptied afterwards was emptied by somebody.
+    pub filling: Option<&'a FillLocks>,
 }
 
 /// Checks the sources, makes what has to be made on the host, and gives the mounts with outer targets first.
@@ -105,8 +108,10 @@ fn stated_mount(stated: &Mount, with: Preparation<'_>) -> Result<OciMount, Failu
             if !path.is_dir() {
                 return Err(Failure::MissingVolume { target, volume: volume.clone(), path });
             }
-            copy_up::fill(with.inside, Path::new(&stated.target), &path)
-                .map_err(|source| Failure::CopyUp { target: target.clone(), source })?;
+            if let Some(locks) = with.filling {
+                fill(with.inside, Path::new(&stated.target), &path, locks)
+                    .map_err(|source| Failure::Fill { target: target.clone(), source })?;
+            }
             Ok(bind(&path))
         }
         MountSource::Bind { path, idmap } => {

@@ -17,7 +17,7 @@ use evenkeel_shim::{Health, Phase, Status};
 use super::cgroup::{Cgroup, Hierarchies};
 use super::create::now;
 use super::error::Failure;
-use super::process::start_time;
+use super::process::ProcessId;
 use super::{Containers, Shared, files, process, shim};
 use crate::error_chain;
 
@@ -159,8 +159,8 @@ impl Shared {
         for _ in 0..20 {
             let status = shim::status(&path, &socket)?;
             let stale = status.as_ref().is_some_and(|status| match status.phase {
-                Phase::Running { pid, start_time: started, .. } => {
-                    start_time(pid) != Some(started) && shim::is_alive(status)
+                Phase::Running { pid, start_time, .. } => {
+                    !ProcessId { pid, start_time }.is_alive() && shim::is_alive(status)
                 }
                 _ => false,
             });
@@ -179,7 +179,7 @@ fn run_state(status: Status, shim_alive: bool) -> RunState {
     match phase {
         Phase::Starting if shim_alive => RunState::Starting { restarts },
         Phase::Created | Phase::Starting => RunState::Created,
-        Phase::Running { pid, start_time: started, started_at } => match start_time(pid) == Some(started) {
+        Phase::Running { pid, start_time, started_at } => match (ProcessId { pid, start_time }).is_alive() {
             true => RunState::Running { pid, started_at, restarts, health: health_state(health) },
             false if shim_alive => RunState::Starting { restarts },
             false => RunState::Exited { exit: unknown_exit(), restarts, gave_up: false },

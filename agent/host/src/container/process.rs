@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel_plan::ObservedProcess;
 use nix::errno::Errno;
@@ -16,7 +16,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 pub use evenkeel_shim::process::start_time;
 
-use super::mountinfo::{MountTable, MountTableError};
+use super::error::Failure;
+use crate::mountinfo::{MountTable, MountTableError, read_proc};
 
 /// The process could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -39,18 +40,74 @@ pub enum ProcessError {
     Mounts(#[from] MountTableError),
 }
 
-/// Sends a signal to exactly this process; `false` where it has ended.
-pub fn signal_process(pid: u32, started: u64, signal: i32) -> io::Result<bool> {
-    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
-    let pidfd = match pidfd_open(id, PidfdFlags::empty()) {
-        Err(rustix::io::Errno::SRCH) => return Ok(false),
-        other => other?,
-    };
-    // The descriptor holds the process; now its pid cannot pass to another before this is read.
-    if start_time(pid) != Some(started) {
-        return Ok(false);
+/// How long a killed process may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One process, for which no later one with its number is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessId {
+    pub pid: u32,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// Takes the process that has a number now; `None` where there is none.
+    pub fn of(pid: u32) -> Option<ProcessId> {
+        Some(ProcessId { pid, start_time: start_time(pid)? })
     }
-    use std::os::fd::AsRawFd;
+
+    pub fn is_alive(self) -> bool {
+        start_time(self.pid) == Some(self.start_time)
+    }
+
+    /// As [`ProcessId::try_signal`], with a container's error.
+    pub(super) fn signal(self, signal: i32) -> Result<bool, Failure> {
+        self.try_signal(signal).map_err(|source| Failure::Signal { pid: self.pid, signal, source })
+    }
+
+    /// Sends a signal to exactly this process; `false` where it has ended.
+    pub fn try_signal(self, signal: i32) -> io::Result<bool> {
+        let Some(pidfd) = open(self.pid)? else { return Ok(false) };
+        // The descriptor holds the process; now its pid cannot pass to another before this is read.
+        if !self.is_alive() {
+            return Ok(false);
+        }
+        send(&pidfd, signal)
+    }
+
+    /// Waits for the end of a process that is not our child, and tells whether it came.
+    pub(super) fn await_end(self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut pause = Duration::from_millis(1);
+        while self.is_alive() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        true
+    }
+
+    /// Kills it, and returns when it is gone.
+    pub(super) fn end(self) -> Result<(), Failure> {
+        self.signal(libc::SIGKILL)?;
+        if self.await_end(PATIENCE) { Ok(()) } else { Err(Failure::Lingers { pid: self.pid }) }
+    }
+}
+
+/// Opens whatever process has a number now; `None` where there is none.
+pub(super) fn open(pid: u32) -> io::Result<Option<OwnedFd>> {
+    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    match pidfd_open(id, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        other => Ok(Some(other?)),
+    }
+}
+
+/// Sends a signal to an open process; `false` where it has ended.
+pub(super) fn send(pidfd: &OwnedFd, signal: i32) -> io::Result<bool> {
     let (descriptor, nothing) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
     // SAFETY: the descriptor is open, and no siginfo is passed. Raw, since real-time signals have no name in rustix.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, descriptor, signal, nothing, 0) };
@@ -78,13 +135,6 @@ pub fn observe(pid: u32, targets: &[&str]) -> Result<Option<ObservedProcess>, Pr
         std::thread::sleep(Duration::from_millis(5));
     }
     Err(error)
-}
-
-/// Reads a file of `/proc`, whose size is not known before, in few reads: most fit the first.
-pub(super) fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    File::open(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn try_observe(pid: u32, targets: &[&str]) -> Result<ObservedProcess, ProcessError> {
@@ -135,7 +185,6 @@ fn real_path(pid: u32, path: &str) -> Option<String> {
     let root = openat(CWD, format!("/proc/{pid}/root"), flags | OFlags::DIRECTORY, Mode::empty()).ok()?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let found = openat2(&root, path.trim_start_matches('/'), flags, Mode::empty(), resolve).ok()?;
-    use std::os::fd::AsRawFd;
     let name = |descriptor: i32| fs::read_link(format!("/proc/self/fd/{descriptor}")).ok();
     let (root, found) = (name(root.as_raw_fd())?, name(found.as_raw_fd())?);
     // Seen from another mount namespace both names are relative to that one's root, which is `/` itself.

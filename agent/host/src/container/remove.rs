@@ -16,14 +16,12 @@ use evenkeel_shim::fail_point;
 
 use super::cgroup::Cgroup;
 use super::error::Failure;
-use super::mountpoint::detach;
-use super::process::signal_process;
 use super::rootfs::detach_below;
-use super::run::gone;
 use super::{ContainerError, Containers, Shared, shim};
+use crate::mountpoint::detach;
 use crate::tree;
 
-/// How long a shim may take to go when it does so by itself or was killed.
+/// How long a shim may have its place while it goes by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Containers {
@@ -48,13 +46,9 @@ impl Shared {
         let cgroup = Cgroup::of_host(&self.cgroup_path(name))?;
         cgroup.kill_and_remove()?;
         fail_point!("container.cgroup.removed");
-        if let Some((pid, started)) = self.running_process(name)? {
-            // In no cgroup of ours any more: someone moved it.
-            signal_process(pid, started, libc::SIGKILL).map_err(|source| Failure::Signal {
-                pid,
-                signal: libc::SIGKILL,
-                source,
-            })?;
+        if let Some(process) = self.running_process(name)? {
+            // In no cgroup of ours any more: someone moved it. It is awaited, since it may write to what goes next.
+            process.end()?;
         }
         self.forget_in_runtime(name)?;
         fail_point!("container.runtime.forgotten");
@@ -74,17 +68,9 @@ impl Shared {
     /// Ends a shim that is still there, before the container's processes: it would start them again.
     fn end_shim(&self, name: &Name) -> Result<(), Failure> {
         let Some(status) = self.status(name).unwrap_or(None) else { return self.end_stray(name) };
-        let (pid, started) = (status.shim_pid, status.shim_start_time);
+        let shim = shim::process_of(&status);
         // After a Shutdown it is about to go.
-        if gone(pid, started, Duration::from_millis(500)) {
-            return Ok(());
-        }
-        signal_process(pid, started, libc::SIGKILL).map_err(|source| Failure::Signal {
-            pid,
-            signal: libc::SIGKILL,
-            source,
-        })?;
-        if gone(pid, started, PATIENCE) { Ok(()) } else { Err(Failure::Lingers { pid }) }
+        if shim.await_end(Duration::from_millis(500)) { Ok(()) } else { shim.end() }
     }
 
     /// Keeps shims from starting until the container is gone. One that an agent started just before it was killed has no

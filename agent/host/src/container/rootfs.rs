@@ -18,8 +18,8 @@ use rustix::mount::{
     fsmount, fsopen, move_mount, unmount,
 };
 
-use super::mountinfo::MountTable;
-use super::mountpoint::is_mount_point;
+use crate::mountinfo::MountTable;
+use crate::mountpoint::is_mount_point;
 
 /// The magic number of overlay file systems (statfs(2)).
 const OVERLAY_MAGIC: FsWord = 0x794c_7630;
@@ -52,6 +52,15 @@ pub enum RootfsError {
     },
     #[error("the image has no layer")]
     NoLayers,
+    #[error(
+        "cannot mount an overlay of {layers} layers at {path}: this kernel takes too few of them (Linux 6.8 takes any number)"
+    )]
+    TooManyLayers {
+        path: PathBuf,
+        layers: usize,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Tells whether an overlay is mounted at a path.
@@ -76,12 +85,18 @@ pub fn mount(overlay: &Overlay<'_>) -> Result<(), RootfsError> {
     fs::set_permissions(overlay.upper, Permissions::from_mode(look.mode() & 0o7777)).map_err(file(overlay.upper))?;
     std::os::unix::fs::chown(overlay.upper, Some(look.uid()), Some(look.gid())).map_err(file(overlay.upper))?;
     fail_point!("overlay.prepared");
+    let (path, layers) = (overlay.target.to_owned(), overlay.lower.len());
     let mounted = match mount_by_descriptor(overlay) {
         // Kernels before 6.8 know no `lowerdir+`, those before 5.2 no fsopen(2).
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => mount_by_text(overlay),
+        Err(source) if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+            let text = OptionText::of(overlay);
+            if !text.fits() {
+                return Err(RootfsError::TooManyLayers { path, layers, source });
+            }
+            text.mount(overlay.target)
+        }
         other => other,
     };
-    let (path, layers) = (overlay.target.to_owned(), overlay.lower.len());
     mounted.map_err(|source| RootfsError::Mount { path, layers, source })
 }
 
@@ -100,40 +115,50 @@ fn mount_by_descriptor(overlay: &Overlay<'_>) -> io::Result<()> {
     Ok(move_mount(&mounted, "", CWD, overlay.target, from_descriptor)?)
 }
 
-/// mount(2) takes one page of options. The layers lie in one directory, so that their names relative to it, from a
-/// thread with a working directory of its own, make room for some sixty of them.
-fn mount_by_text(overlay: &Overlay<'_>) -> io::Result<()> {
-    let common = overlay.lower.iter().map(|layer| layer.parent()).reduce(|a, b| if a == b { a } else { None });
-    let directory = common.flatten().unwrap_or(Path::new("/"));
-    let lower: Vec<Vec<u8>> =
-        overlay.lower.iter().map(|layer| escape(layer.strip_prefix(directory).unwrap_or(layer).as_os_str())).collect();
-    let options = [
-        b"lowerdir=".as_slice(),
-        &lower.join(&b':'),
-        b",upperdir=",
-        &escape(overlay.upper.as_os_str()),
-        b",workdir=",
-        &escape(overlay.work.as_os_str()),
-    ]
-    .concat();
-    let options = CString::new(options)?;
-    let mounted = std::thread::scope(|scope| {
-        scope
-            .spawn(|| -> io::Result<()> {
+/// An overlay's options as mount(2) takes them: one page of text. The layers lie in one directory, so that their names relative to it,
+/// from a thread with a working directory of its own, make room for some sixty of them.
+struct OptionText<'a> {
+    directory: &'a Path,
+    options: Vec<u8>,
+}
+
+impl<'a> OptionText<'a> {
+    fn of(overlay: &Overlay<'a>) -> OptionText<'a> {
+        let common = overlay.lower.iter().map(|layer| layer.parent()).reduce(|a, b| if a == b { a } else { None });
+        let directory = common.flatten().unwrap_or(Path::new("/"));
+        let inner = |layer: &'a PathBuf| escape(layer.strip_prefix(directory).unwrap_or(layer).as_os_str());
+        let lower: Vec<Vec<u8>> = overlay.lower.iter().map(inner).collect();
+        let options = [
+            b"lowerdir=".as_slice(),
+            &lower.join(&b':'),
+            b",upperdir=",
+            &escape(overlay.upper.as_os_str()),
+            b",workdir=",
+            &escape(overlay.work.as_os_str()),
+        ]
+        .concat();
+        OptionText { directory, options }
+    }
+
+    /// Tells whether the kernel takes all of it, with the NUL at its end: it cuts off what is too long without a word.
+    fn fits(&self) -> bool {
+        // SAFETY: sysconf(3) takes any number.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(page).is_ok_and(|page| self.options.len() < page)
+    }
+
+    fn mount(self, target: &Path) -> io::Result<()> {
+        let options = CString::new(self.options)?;
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, || -> io::Result<()> {
                 unshare(CloneFlags::CLONE_FS)?;
-                std::env::set_current_dir(directory)?;
-                rustix::mount::mount(
-                    "overlay",
-                    overlay.target,
-                    "overlay",
-                    rustix::mount::MountFlags::empty(),
-                    options.as_c_str(),
-                )?;
-                Ok(())
-            })
-            .join()
-    });
-    mounted.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+                std::env::set_current_dir(self.directory)?;
+                let flags = rustix::mount::MountFlags::empty();
+                Ok(rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())?)
+            });
+            thread?.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+        })
+    }
 }
 
 /// Separators of the option text are escaped (Documentation/filesystems/overlayfs.rst).

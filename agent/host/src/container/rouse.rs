@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use evenkeel_plan::ShimTrouble;
 use evenkeel_schema::Name;
-use evenkeel_shim::{fail_point, lock_of, process};
+use evenkeel_shim::{fail_point, lock_of};
 
 use super::create::private_directory;
 use super::error::Failure;
-use super::process::signal_process;
+use super::process::ProcessId;
 use super::{ContainerError, Containers, Shared, shim};
 
 /// How long a roused shim may take to listen.
@@ -19,8 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A shim that lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Living {
-    pub pid: u32,
-    pub start_time: u64,
+    pub process: ProcessId,
     pub trouble: Option<ShimTrouble>,
     /// Its status file cannot tell of it.
     pub unknown: bool,
@@ -29,15 +28,14 @@ pub(super) struct Living {
 impl Containers {
     /// Tells whether the container's shim lives, and sees to it that it can be asked.
     pub(super) async fn shim_is_alive(&self, name: &Name) -> Result<bool, ContainerError> {
-        let rouse = |shared: &Shared, name: &Name| shared.rouse(name);
-        match self.0.living_shim(name) {
-            None => Ok(false),
-            Some(Living { trouble: None, unknown: false, .. }) => Ok(true),
-            Some(_) => {
-                let roused = move |shared: &Shared, name: &Name| {
-                    rouse(shared, name).map_err(|failure| ContainerError::of(name, failure))
-                };
-                self.blocking(name, roused).await.map(|()| true)
+        match self.0.known_shim(name) {
+            Some(Living { trouble: None, .. }) => Ok(true),
+            None if !self.0.has_shim_place(name) => Ok(false),
+            _ => {
+                self.blocking(name, |shared, name| {
+                    shared.rouse(name).map_err(|failure| ContainerError::of(name, failure))
+                })
+                .await
             }
         }
     }
@@ -45,48 +43,62 @@ impl Containers {
 
 impl Shared {
     /// Finds the shim of a container: by its status, or by its command line where it holds a place that no status tells of.
+    ///
+    /// The latter blocks for a look at every process of the host.
     pub(super) fn living_shim(&self, name: &Name) -> Option<Living> {
-        let (config, socket) = (self.shim_config(name), self.socket(name));
-        let known = shim::read_status(&self.paths.status(name)).unwrap_or(None).filter(shim::is_alive);
-        let unknown = known.is_none();
-        let (pid, start_time) = match known {
-            Some(status) => (status.shim_pid, status.shim_start_time),
-            None if lock_of(&socket).exists() || socket.exists() => shim::find(&config)?,
-            None => return None,
-        };
-        let state = process::stat(pid)?.state;
-        let trouble = match state {
-            'T' | 't' => Some(ShimTrouble::Stopped),
-            _ if !socket.exists() => Some(ShimTrouble::Unreachable),
-            _ => None,
-        };
-        Some(Living { pid, start_time, trouble, unknown })
+        if let Some(known) = self.known_shim(name) {
+            return Some(known);
+        }
+        let process = self.has_shim_place(name).then(|| self.shims.find(&self.shim_config(name))).flatten()?;
+        self.living(name, process, true)
     }
 
-    /// Has a stopped shim go on, and one without its files make them again.
-    fn rouse(&self, name: &Name) -> Result<(), Failure> {
-        let Some(living) = self.living_shim(name) else { return Ok(()) };
+    /// Finds the shim of a container by its status alone.
+    fn known_shim(&self, name: &Name) -> Option<Living> {
+        let status = shim::read_status(&self.paths.status(name)).unwrap_or(None).filter(shim::is_alive)?;
+        self.living(name, shim::process_of(&status), false)
+    }
+
+    fn living(&self, name: &Name, process: ProcessId, unknown: bool) -> Option<Living> {
+        let trouble = match evenkeel_shim::process::stat(process.pid)?.state {
+            'T' | 't' => Some(ShimTrouble::Stopped),
+            _ if !self.socket(name).exists() => Some(ShimTrouble::Unreachable),
+            _ => None,
+        };
+        Some(Living { process, trouble, unknown })
+    }
+
+    /// Tells whether there is a file of a shim's own that an ordered end takes away.
+    fn has_shim_place(&self, name: &Name) -> bool {
+        let socket = self.socket(name);
+        lock_of(&socket).exists() || socket.exists()
+    }
+
+    /// Has a stopped shim go on, and one without its files make them again; `false` where none lives.
+    fn rouse(&self, name: &Name) -> Result<bool, Failure> {
+        let living = match self.living_shim(name) {
+            None => return Ok(false),
+            Some(Living { trouble: None, unknown: false, .. }) => return Ok(true),
+            Some(living) => living,
+        };
+        let shim = living.process;
         let socket = self.socket(name);
         let deadline = Instant::now() + PATIENCE;
-        let send = |signal| {
-            let sent = signal_process(living.pid, living.start_time, signal);
-            sent.map_err(|source| Failure::Signal { pid: living.pid, signal, source })
-        };
         private_directory(&self.run(name))?;
-        send(libc::SIGCONT)?;
+        shim.signal(libc::SIGCONT)?;
         fail_point!("container.shim.roused");
         // One that has its files is let be: while it makes them again, there is an instant without a socket.
         if living.unknown || !socket.exists() {
-            send(libc::SIGHUP)?;
+            shim.signal(libc::SIGHUP)?;
         }
         let mut pause = Duration::from_millis(1);
         loop {
             let status = shim::read_status(&self.paths.status(name)).unwrap_or(None);
-            if status.is_some_and(|status| status.shim_pid == living.pid) && shim::listens(&socket) {
-                return Ok(());
+            if status.is_some_and(|status| status.shim_pid == shim.pid) && shim::listens(&socket) {
+                return Ok(true);
             }
-            if process::start_time(living.pid) != Some(living.start_time) {
-                return Ok(());
+            if !shim.is_alive() {
+                return Ok(false);
             }
             if Instant::now() >= deadline {
                 let after = PATIENCE;

@@ -1,7 +1,7 @@
 //! Starting, stopping and signalling a made container, by way of its shim.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use evenkeel_schema::Name;
 use evenkeel_shim::fail_point;
@@ -9,12 +9,9 @@ use evenkeel_shim::{Config, Phase, Reply, Request, Status};
 
 use super::cgroup::Cgroup;
 use super::error::Failure;
-use super::process::{signal_process, start_time};
+use super::process::ProcessId;
 use super::shim::ShimError;
 use super::{ContainerError, Containers, Shared, shim};
-
-/// How long a killed process may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Containers {
     /// Starts a made container, with a shim where none lives. The error is the runtime's own where it failed.
@@ -78,9 +75,7 @@ impl Containers {
         }
         self.blocking(name, move |shared, name| {
             let sent = || match shared.running_process(name)? {
-                Some((pid, started)) => {
-                    signal_process(pid, started, signal).map_err(|source| Failure::Signal { pid, signal, source })
-                }
+                Some(process) => process.signal(signal),
                 None => Ok(false),
             };
             match sent() {
@@ -108,7 +103,9 @@ impl Containers {
                     return Err(Failure::NotMade { path: config });
                 }
                 // One that lives already is found by its lock.
-                Ok(shim::spawn(&shared.shim, &config, &shared.socket(name))?)
+                shim::spawn(&shared.shim, &config, &shared.socket(name))?;
+                shared.shims.note_start(config);
+                Ok(())
             };
             spawned().map_err(|failure| ContainerError::of(name, failure))
         })
@@ -136,14 +133,13 @@ impl Containers {
 
 impl Shared {
     /// Finds the first process of a container, where it runs, by its shim's last word.
-    pub(super) fn running_process(&self, name: &Name) -> Result<Option<(u32, u64)>, Failure> {
+    pub(super) fn running_process(&self, name: &Name) -> Result<Option<ProcessId>, Failure> {
         let status = self.status(name)?;
-        Ok(match status.map(|status| status.phase) {
-            Some(Phase::Running { pid, start_time: started, .. }) if start_time(pid) == Some(started) => {
-                Some((pid, started))
-            }
+        let process = match status.map(|status| status.phase) {
+            Some(Phase::Running { pid, start_time, .. }) => Some(ProcessId { pid, start_time }),
             _ => None,
-        })
+        };
+        Ok(process.filter(|process| process.is_alive()))
     }
 
     /// Reads what the shim said last.
@@ -172,44 +168,20 @@ impl Shared {
         if !cgroups.iter().any(has_processes) && !is_known && !has_place {
             return Ok(());
         }
-        if let Some((pid, started)) = shim::find(&path) {
-            let signal = libc::SIGKILL;
-            signal_process(pid, started, signal).map_err(|source| Failure::Signal { pid, signal, source })?;
-            if !gone(pid, started, PATIENCE) {
-                return Err(Failure::Lingers { pid });
-            }
+        if let Some(shim) = self.shims.find(&path) {
+            shim.end()?;
         }
         Ok(Cgroup::of_host(&self.cgroup_path(name))?.kill_and_remove()?)
     }
 
     fn stop_orphan(&self, name: &Name, timeout: Option<Duration>) -> Result<(), Failure> {
-        let Some((pid, started)) = self.running_process(name)? else { return Ok(()) };
+        let Some(process) = self.running_process(name)? else { return Ok(()) };
         let path = self.shim_config(name);
         let config = fs::read(&path).map_err(|source| Failure::File { path: path.clone(), source })?;
         let config: Config = serde_json::from_slice(&config).map_err(|source| Failure::Json { path, source })?;
         let timeout = timeout.unwrap_or(Duration::from_millis(config.stop.timeout_ms));
-        let send =
-            |signal| signal_process(pid, started, signal).map_err(|source| Failure::Signal { pid, signal, source });
-        send(config.stop.signal)?;
+        process.signal(config.stop.signal)?;
         fail_point!("container.orphan.signalled");
-        if gone(pid, started, timeout) {
-            return Ok(());
-        }
-        send(libc::SIGKILL)?;
-        if gone(pid, started, PATIENCE) { Ok(()) } else { Err(Failure::Lingers { pid }) }
+        if process.await_end(timeout) { Ok(()) } else { process.end() }
     }
-}
-
-/// Waits for the end of a process that is not our child.
-pub(super) fn gone(pid: u32, started: u64, patience: Duration) -> bool {
-    let deadline = Instant::now() + patience;
-    let mut pause = Duration::from_millis(1);
-    while start_time(pid) == Some(started) {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
-    true
 }

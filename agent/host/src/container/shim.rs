@@ -5,18 +5,19 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use evenkeel_shim::{EXIT_LOCKED, Reply, Request, Status, failpoint, lock_of, process};
+use evenkeel_shim::{EXIT_LOCKED, Reply, Request, Status, failpoint, lock_of};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use super::process::ProcessId;
+
 /// The shim's program, beside the agent's.
-const PROGRAM: &str = "evenkeel-shim";
+pub(super) const PROGRAM: &str = "evenkeel-shim";
 /// What the runtime may take of one request at most: four verbs of up to a minute, and its killing.
 const RUNTIME_TIME: Duration = Duration::from_secs(300);
 /// How long a shim may have its place without listening: while it starts and while it ends.
@@ -214,23 +215,14 @@ fn ask_status(socket: &Path) -> io::Result<Option<Status>> {
     Ok(reply.status)
 }
 
-/// Finds a shim by its command line, for one whose files are gone: its process id and start time.
-pub fn find(config_path: &Path) -> Option<(u32, u64)> {
-    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
-    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_it = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = line.split(|byte| *byte == 0);
-        let program = words.next().map(|program| Path::new(std::ffi::OsStr::from_bytes(program)).ends_with(PROGRAM));
-        program == Some(true) && words.next() == Some(config_path.as_os_str().as_bytes())
-    };
-    let pid = pids.find(is_it)?;
-    Some((pid, process::start_time(pid)?))
+/// Gives the process that wrote a status.
+pub fn process_of(status: &Status) -> ProcessId {
+    ProcessId { pid: status.shim_pid, start_time: status.shim_start_time }
 }
 
-/// Whether the shim that wrote a status still lives. Without one, the status only tells of the past.
+/// Tells whether the shim that wrote a status still lives. Without one, the status only tells of the past.
 pub fn is_alive(status: &Status) -> bool {
-    process::start_time(status.shim_pid) == Some(status.shim_start_time)
+    process_of(status).is_alive()
 }
 
 #[cfg(test)]

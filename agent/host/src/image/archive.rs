@@ -21,7 +21,7 @@ use super::manifest::{
     ConfigFile, DOCUMENT_LIMIT, Descriptor, Document, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, write_manifest,
 };
 use super::platform;
-use super::record::Stamp;
+use super::record::{REF_NAME, Stamp};
 use super::source::{Described, DescribedLayer};
 use super::tarball::{MemberKind, Tarball};
 
@@ -142,7 +142,7 @@ impl Archive {
             }
             (None, entries) => {
                 let name = |entry: &&Descriptor| {
-                    let name = entry.annotations.get("org.opencontainers.image.ref.name");
+                    let name = entry.annotations.get(REF_NAME);
                     name.cloned().unwrap_or_else(|| entry.digest.to_string())
                 };
                 return Err(self.several(&entries.iter().map(name).collect::<Vec<_>>()));
@@ -168,7 +168,6 @@ impl Archive {
             bytes.len() as u64,
         );
         let configuration = self.blob_document(&config.digest)?;
-        let members = layers.iter().map(|layer| blob_member(&layer.digest)).collect();
         Described::new(
             &self.path.display().to_string(),
             digest,
@@ -176,7 +175,7 @@ impl Archive {
             (manifest, bytes),
             (config, configuration),
             layers,
-            members,
+            Vec::new(),
         )
     }
 
@@ -223,7 +222,8 @@ impl Archive {
 
     /// Opens a layer as the store keeps it: as it lies in an OCI archive, uncompressed from a `docker save` archive.
     pub fn open_layer(&self, layer: &DescribedLayer) -> Result<Box<dyn Read + Send + '_>, ImageError> {
-        let stream = self.open_member(&layer.member)?;
+        let by_digest = || blob_member(&layer.blob.digest);
+        let stream = self.open_member(&layer.member.clone().unwrap_or_else(by_digest))?;
         if layer.blob.digest == layer.diff_id {
             let (_, plain) = decompress(stream).map_err(ImageError::io("read", &self.path))?;
             return Ok(plain);

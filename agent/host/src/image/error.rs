@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::extract::ExtractError;
 use super::registry::RegistryError;
 use super::tarball::TarError;
+use crate::mountinfo::MountTableError;
 
 /// Why an image could not be fetched, kept or removed.
 #[derive(Debug, Error)]
@@ -65,6 +66,8 @@ pub enum ImageError {
     NotInStore { name: Name, reason: String },
     #[error("the record {path} cannot be understood")]
     Record { path: PathBuf, source: serde_json::Error },
+    #[error(transparent)]
+    Mounts(#[from] MountTableError),
     #[error("reading the image was cancelled")]
     Cancelled,
 }

@@ -3,22 +3,24 @@
 //! Every file is written beside its place, flushed, and renamed. Blobs and layers are flushed once per image, before its
 //! record is written: what no record names is not trusted after a restart, it is read or made again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use evenkeel_schema::{Digest, Name};
 use evenkeel_shim::fail_point;
 use rustix::fs::FlockOperation;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::ImageError;
-use super::follow::{Follower, Growth};
-use super::record::Record;
-use crate::{Paths, tree};
+use super::blob::BlobWriter;
+use super::record::{REF_NAME, Record, Stamp};
+use super::store::locked;
+use crate::{Paths, error_chain, tree};
 
 /// What `oci-layout` holds (OCI image spec, image layout).
 const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -32,6 +34,10 @@ pub struct Layout {
     images: PathBuf,
     layers: PathBuf,
     scratch: Mutex<Option<Scratch>>,
+    /// Records as they were read last, so that a look and a fetch read what did not change once.
+    known_records: Mutex<HashMap<Name, (Stamp, Record)>>,
+    /// The entries of `index.json` by name, as it was read last.
+    known_index: Mutex<Option<(Stamp, HashMap<String, Value>)>>,
 }
 
 /// Directories for half-made blobs and layers, one in each file system, held by a lock while this process lives.
@@ -50,7 +56,13 @@ struct Locked {
 
 impl Layout {
     pub fn new(paths: &Paths) -> Self {
-        Layout { images: paths.images(), layers: paths.layers(), scratch: Mutex::new(None) }
+        Layout {
+            images: paths.images(),
+            layers: paths.layers(),
+            scratch: Mutex::default(),
+            known_records: Mutex::default(),
+            known_index: Mutex::default(),
+        }
     }
 
     pub fn images(&self) -> &Path {
@@ -91,7 +103,7 @@ impl Layout {
 
     /// Makes the store's directories, and clears what earlier processes left half-made.
     pub fn prepare(&self) -> Result<(), ImageError> {
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = locked(&self.scratch);
         if scratch.is_some() {
             return Ok(());
         }
@@ -117,7 +129,7 @@ impl Layout {
         let directory = self.scratch_directory(|scratch| &scratch.images)?;
         let file = NamedTempFile::new_in(&directory).map_err(ImageError::io("create a file in", directory))?;
         fail_point!("blob.begun");
-        Ok(BlobWriter { file, hasher: Sha256::new(), length: 0, growth: Growth::default(), restarted: false })
+        Ok(BlobWriter::new(file))
     }
 
     /// Makes a directory for a layer on its way in.
@@ -130,7 +142,7 @@ impl Layout {
 
     fn scratch_directory(&self, which: impl Fn(&Scratch) -> &Locked) -> Result<PathBuf, ImageError> {
         self.prepare()?;
-        let scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let scratch = locked(&self.scratch);
         let directory = scratch.as_ref().map(|scratch| which(scratch).directory.path().to_owned());
         Ok(directory.unwrap_or_else(|| self.images.clone()))
     }
@@ -189,11 +201,17 @@ impl Layout {
     /// Reads a name's record; `None` where there is none.
     pub fn record(&self, name: &Name) -> Result<Option<Record>, ImageError> {
         let path = self.record_path(name);
-        match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|source| ImageError::Record { path, source }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(ImageError::Io { action: "read", path, source }),
+        let Some((file, stamp)) = open(&path)? else { return Ok(None) };
+        if let Some((known, record)) = locked(&self.known_records).get(name)
+            && *known == stamp
+        {
+            return Ok(Some(record.clone()));
         }
+        let text = read_to_end(file, &path)?;
+        let record: Record =
+            serde_json::from_slice(&text).map_err(|source| ImageError::Record { path: path.clone(), source })?;
+        locked(&self.known_records).insert(name.clone(), (stamp, record.clone()));
+        Ok(Some(record))
     }
 
     /// Reads all records. One that cannot be read is an error: what it needs must not be thrown away.
@@ -241,10 +259,17 @@ impl Layout {
 
     /// Tells whether `index.json` is there and names an image as its record has it.
     pub fn is_indexed(&self, name: &Name, record: &Record) -> Result<bool, ImageError> {
-        let text = self.read_file("index.json")?.unwrap_or_default();
-        let index: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-        let entries = index["manifests"].as_array();
-        Ok(entries.is_some_and(|entries| entries.contains(&record.index_entry(name))))
+        let path = self.images.join("index.json");
+        let Some((file, stamp)) = open(&path)? else { return Ok(false) };
+        let mut known = locked(&self.known_index);
+        if !known.as_ref().is_some_and(|(known, _)| *known == stamp) {
+            let index: Value = serde_json::from_slice(&read_to_end(file, &path)?).unwrap_or_default();
+            let entries = index["manifests"].as_array().into_iter().flatten();
+            let named = |entry: &Value| Some((entry["annotations"][REF_NAME].as_str()?.to_owned(), entry.clone()));
+            *known = Some((stamp, entries.filter_map(named).collect()));
+        }
+        let entry = known.as_ref().and_then(|(_, entries)| entries.get(name.as_str()));
+        Ok(entry == Some(&record.index_entry(name)))
     }
 
     /// Reads a file of the store; `None` where there is none.
@@ -258,10 +283,18 @@ impl Layout {
     }
 
     /// Writes `index.json` from the records, so that every tool that reads OCI layouts can read this one.
+    ///
+    /// A record that cannot be read is left out: it is that image's trouble, and no reason to keep any other from being recorded.
     pub fn write_index(&self) -> Result<(), ImageError> {
         self.write_marker()?;
-        let manifests: Vec<serde_json::Value> =
-            self.records()?.iter().map(|(name, record)| record.index_entry(name)).collect();
+        let entry = |name: Name| match self.record(&name) {
+            Ok(record) => record.map(|record| record.index_entry(&name)),
+            Err(error) => {
+                tracing::warn!(error = error_chain(&error), "index.json does not name image {name}");
+                None
+            }
+        };
+        let manifests: Vec<Value> = self.names()?.into_iter().filter_map(entry).collect();
         let index = serde_json::json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.index.v1+json",
@@ -341,89 +374,6 @@ impl Locked {
     }
 }
 
-/// A blob on its way into the store: written and hashed at once.
-#[derive(Debug)]
-pub struct BlobWriter {
-    file: NamedTempFile,
-    hasher: Sha256,
-    length: u64,
-    growth: Growth,
-    restarted: bool,
-}
-
-/// What a blob turned out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    pub digest: Digest,
-    pub length: u64,
-}
-
-impl BlobWriter {
-    /// Gives how much was written.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub fn path(&self) -> &Path {
-        self.file.path()
-    }
-
-    /// Reads what is written while it is written; an error ends it where the writer restarts or is dropped.
-    pub fn follow(&self) -> Result<Follower, ImageError> {
-        let file = File::open(self.path()).map_err(ImageError::io("open", self.path()))?;
-        Ok(self.growth.follow(file))
-    }
-
-    /// Forgets what was written.
-    pub fn restart(&mut self) -> io::Result<()> {
-        self.growth = Growth::default();
-        self.restarted = true;
-        self.file.as_file().set_len(0)?;
-        io::Seek::rewind(self.file.as_file_mut())?;
-        self.hasher = Sha256::new();
-        self.length = 0;
-        Ok(())
-    }
-
-    /// Tells whether followers lost what they read.
-    pub fn has_restarted(&self) -> bool {
-        self.restarted
-    }
-
-    /// Gives what was written so far.
-    pub fn written(&self) -> Written {
-        Written { digest: digest(self.hasher.clone()), length: self.length }
-    }
-
-    /// Puts the blob in its place, which its own digest names, and tells followers that it is whole.
-    pub fn place(self, layout: &Layout) -> Result<Written, ImageError> {
-        let written = self.written();
-        let path = layout.blob(&written.digest);
-        match self.file.persist(&path) {
-            Ok(_) => {
-                fail_point!("blob.placed");
-                self.growth.finish();
-                Ok(written)
-            }
-            Err(error) => Err(ImageError::Io { action: "put a blob at", path, source: error.error }),
-        }
-    }
-}
-
-impl Write for BlobWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.length += count as u64;
-        self.growth.grown_to(self.length);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 /// Finishes a hash.
 pub fn digest(hasher: Sha256) -> Digest {
     format!("sha256:{}", hex::encode(hasher.finalize())).parse().expect("64 hexadecimal digits are a digest")
@@ -450,6 +400,21 @@ pub fn hash(mut source: impl Read) -> io::Result<(Digest, u64)> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Opens a file of the store, and tells which one it is; `None` where there is none.
+fn open(path: &Path) -> Result<Option<(File, Stamp)>, ImageError> {
+    match File::open(path).and_then(|file| file.metadata().map(|metadata| (file, Stamp::from(&metadata)))) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ImageError::Io { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+fn read_to_end(mut file: File, path: &Path) -> Result<Vec<u8>, ImageError> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(ImageError::io("read", path))?;
+    Ok(bytes)
 }
 
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {

@@ -5,6 +5,7 @@
 //! that the next one takes for complete. Which image a container wants is not decided here, nor is anything mounted.
 
 mod archive;
+mod blob;
 mod compression;
 mod error;
 mod extract;
@@ -27,6 +28,7 @@ mod store;
 mod tarball;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 pub use error::ImageError;
 pub use extract::{EntryProblem, ExtractError};
@@ -34,3 +36,4 @@ pub use progress::{Event, Phase, Progress, Quiet};
 pub use registry::{RegistryError, RegistrySettings};
 pub use store::Store;
 pub use tarball::TarError;
+pub(crate) use upstream::deadline;

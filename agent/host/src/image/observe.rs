@@ -1,7 +1,8 @@
 //! What the store holds under a name, and whether its source has something newer.
 //!
-//! Writes nothing. Digests of small blobs are compared at every look; layers are only looked for, since reading all of
-//! them would cost more than fetching them again.
+//! Nothing of the store is written; a compressed archive that changed is decompressed once, into a file without a name.
+//! Digests of small blobs are compared at every look; layers are only looked for, since reading all of them would cost more
+//! than fetching them again.
 
 use std::fs;
 use std::io;
@@ -10,20 +11,31 @@ use std::sync::Arc;
 
 use evenkeel_plan::{ObservedImage, Sight};
 use evenkeel_schema::{Digest, ImageSource, ImageSpec, Name, Platform, PullPolicy};
+use tokio::time::Instant;
 
 use super::ImageError;
 use super::archive::{self, Archive};
 use super::layout::Layout;
 use super::platform;
 use super::record::Record;
-use super::registry::Session;
 use super::rootfs;
 use super::store::{Inner, Store, blocking, locked};
+use super::upstream::{self, Question};
+use crate::error_chain;
 
 impl Store {
-    /// Looks at an image. With `ask_upstream`, a registry is asked for an image under `pull: always`; a file that an image
-    /// was made from is always looked at.
-    pub async fn observe(&self, name: &Name, spec: Option<&ImageSpec>, ask_upstream: bool) -> Sight<ObservedImage> {
+    /// Looks at an image. A registry is asked for one under `pull: always`, unless it was asked a moment ago.
+    pub async fn observe(&self, name: &Name, spec: Option<&ImageSpec>) -> Sight<ObservedImage> {
+        self.observe_until(name, spec, upstream::deadline()).await
+    }
+
+    /// As [`Store::observe`], for one of many: registries are waited for only until a time that is the same for all of them.
+    pub async fn observe_until(
+        &self,
+        name: &Name,
+        spec: Option<&ImageSpec>,
+        deadline: Instant,
+    ) -> Sight<ObservedImage> {
         let look = {
             let (inner, name) = (self.inner.clone(), name.clone());
             blocking(move || {
@@ -35,12 +47,12 @@ impl Store {
         let (mut damage, record) = match look {
             Ok(Some(found)) => found,
             Ok(None) => return Sight::Absent,
-            Err(error) => return Sight::Unreadable(in_words(&error)),
+            Err(error) => return Sight::Unreadable(error_chain(&error)),
         };
         let upstream = match spec {
             // Another source is a drift of its own, and `pull: never` asks nobody.
             Some(spec) if spec.source == record.source && spec.pull != PullPolicy::Never => {
-                self.upstream(spec, &record, ask_upstream).await
+                self.upstream(spec, &record, deadline).await
             }
             _ => None,
         };
@@ -53,25 +65,21 @@ impl Store {
         Sight::Found { observed, owned: true }
     }
 
-    async fn upstream(&self, spec: &ImageSpec, record: &Record, ask_upstream: bool) -> Option<Result<Digest, String>> {
+    async fn upstream(&self, spec: &ImageSpec, record: &Record, deadline: Instant) -> Option<Result<Digest, String>> {
         match &spec.source {
             ImageSource::Registry(reference) => {
-                if !ask_upstream || spec.pull != PullPolicy::Always {
+                if spec.pull != PullPolicy::Always {
                     return None;
                 }
-                Some(self.ask(reference, spec).await.map_err(|error| in_words(&error)))
+                let question = Question::of(reference, spec);
+                Some(self.inner.upstream.ask(&self.inner.registries, question, deadline).await)
             }
             ImageSource::Archive(path) | ImageSource::Rootfs { path, .. } => {
                 let (inner, spec, record, path) = (self.inner.clone(), spec.clone(), record.clone(), path.clone());
                 let changed = blocking(move || changed_file(&inner, &spec, &record, &path)).await;
-                changed.map_err(|error| in_words(&error)).transpose()
+                changed.map_err(|error| error_chain(&error)).transpose()
             }
         }
-    }
-
-    async fn ask(&self, reference: &str, spec: &ImageSpec) -> Result<Digest, ImageError> {
-        let pin = spec.digest.as_ref();
-        Session::open(&self.inner.registries, reference, pin, spec.insecure).await?.digest().await
     }
 }
 
@@ -119,7 +127,7 @@ fn changed_file(
         return Ok(changed(digest.clone()));
     }
     let digest = match &spec.source {
-        ImageSource::Rootfs { .. } => rootfs::digest_of_file(path)?.0,
+        ImageSource::Rootfs { .. } => rootfs::digest_of_file(path)?,
         _ => {
             let wanted = spec.platform.clone().unwrap_or_else(platform::machine);
             Archive::open(path, inner.layout.images())?.describe(spec.digest.as_ref(), &wanted)?.digest
@@ -164,10 +172,4 @@ fn present(path: &Path, action: &'static str) -> Result<Option<fs::Metadata>, Im
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ImageError::Io { action, path: path.to_owned(), source }),
     }
-}
-
-/// Joins an error with its causes into one line.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -38,7 +38,7 @@ pub enum Phase {
         current: u64,
         total: u64,
     },
-    /// It is complete, and flushed to disk after its digest was compared.
+    /// It came to its end, and its digest is compared.
     Verifying,
     Unpacking {
         current: u64,

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::Descriptor;
 
+/// The annotation that names an image in `index.json` (OCI image spec, annotations).
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
 /// The record of one name, `names/NAME.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,13 +52,13 @@ impl Record {
         self.index.iter().chain([&self.manifest, &self.config]).chain(layers)
     }
 
-    /// Gives the image's line in `index.json`, under its name (OCI image spec, annotations).
+    /// Gives the image's line in `index.json`, under its name.
     pub fn index_entry(&self, name: &Name) -> serde_json::Value {
         serde_json::json!({
             "mediaType": self.manifest.media_type,
             "digest": self.manifest.digest,
             "size": self.manifest.size,
-            "annotations": {"org.opencontainers.image.ref.name": name},
+            "annotations": {REF_NAME: name},
         })
     }
 }

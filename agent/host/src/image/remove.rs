@@ -11,6 +11,8 @@ use evenkeel_shim::fail_point;
 
 use super::ImageError;
 use super::store::{Inner, Store, blocking, locked};
+use crate::error_chain;
+use crate::mountinfo::MountTable;
 
 impl Store {
     /// Removes a name, then the blobs and layers that no other name needs. A name that is not there is removed already.
@@ -31,9 +33,16 @@ impl Store {
         });
         if removed.await? {
             self.inner.collection_due.store(true, Ordering::SeqCst);
-            self.collect_if_due().await?;
+            self.collect_now_or_later().await;
         }
         Ok(())
+    }
+
+    /// As [`Store::collect_if_due`], for whoever has done what was asked of it: what cannot be collected now costs room, nothing else.
+    pub(super) async fn collect_now_or_later(&self) {
+        if let Err(error) = self.collect_if_due().await {
+            tracing::warn!(error = error_chain(&error), "the store is not cleared of garbage yet");
+        }
     }
 
     /// Collects garbage where some is due, unless an image is being fetched: its end collects then.
@@ -116,12 +125,8 @@ fn is_hex(name: &str) -> bool {
 ///
 /// Any run of 64 hexadecimal digits in an overlay's options counts: paths may be relative or escaped there.
 pub(super) fn mounted_layers() -> Result<HashSet<Digest>, ImageError> {
-    mounted_layers_of("/proc/self/mountinfo")
-}
-
-pub(super) fn mounted_layers_of(path: &str) -> Result<HashSet<Digest>, ImageError> {
-    let mounts = fs::read_to_string(path).map_err(ImageError::io("read", path))?;
-    let overlays = mounts.lines().filter(|line| line.contains(" - overlay "));
-    let words = overlays.flat_map(|line| line.split(|character: char| !character.is_ascii_hexdigit()));
+    let mounts = MountTable::of_self()?;
+    let overlays = mounts.iter().filter(|mount| mount.fs_type == "overlay");
+    let words = overlays.flat_map(|mount| mount.super_options.split(|character: char| !character.is_ascii_hexdigit()));
     Ok(words.filter(|word| is_hex(word)).filter_map(|hex| format!("sha256:{hex}").parse().ok()).collect())
 }

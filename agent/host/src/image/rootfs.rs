@@ -10,9 +10,10 @@ use evenkeel_schema::{Digest, ImageConfig, Platform};
 use evenkeel_shim::fail_point;
 
 use super::ImageError;
+use super::blob::BlobWriter;
 use super::compression::{Compression, decompress};
 use super::layer::Meter;
-use super::layout::{BlobWriter, digest_of, hash};
+use super::layout::{digest_of, hash};
 use super::manifest::{Descriptor, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, write_config, write_manifest};
 use super::record::Stamp;
 use super::source::Described;
@@ -46,11 +47,8 @@ pub fn copy(path: &Path, mut writer: BlobWriter, meter: &Meter) -> Result<Copied
 }
 
 /// Hashes a tarball where it lies.
-pub fn digest_of_file(path: &Path) -> Result<(Digest, Stamp), ImageError> {
-    let file = open(path)?;
-    let stamp = stamp(&file, path)?;
-    let (digest, _) = hash(&file).map_err(ImageError::io("read", path))?;
-    Ok((digest, stamp))
+pub fn digest_of_file(path: &Path) -> Result<Digest, ImageError> {
+    Ok(hash(open(path)?).map_err(ImageError::io("read", path))?.0)
 }
 
 /// Describes the image that a tarball and a configuration make.

@@ -27,8 +27,8 @@ pub struct Described {
 pub struct DescribedLayer {
     pub blob: Descriptor,
     pub diff_id: Digest,
-    /// Where an archive holds it; empty for other sources.
-    pub member: String,
+    /// Where an archive holds it, unless that is where its digest says.
+    pub member: Option<String>,
 }
 
 impl Described {
@@ -59,7 +59,7 @@ impl Described {
                 diff_ids: parsed.diff_ids().len(),
             });
         }
-        let members = members.into_iter().chain(std::iter::repeat(String::new()));
+        let members = members.into_iter().map(Some).chain(std::iter::repeat(None));
         let layers = layers
             .into_iter()
             .zip(parsed.diff_ids())

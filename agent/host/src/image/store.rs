@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use evenkeel_plan::ObservedImage;
@@ -12,6 +12,7 @@ use super::ImageError;
 use super::layout::Layout;
 use super::record::Stamp;
 use super::registry::RegistrySettings;
+use super::upstream::Upstream;
 use crate::Paths;
 
 /// All images of one root. Cheap to clone; clones share their locks.
@@ -33,11 +34,17 @@ pub(super) struct Inner {
     pub unpackings: Arc<tokio::sync::Semaphore>,
     /// Held while records and the index are written.
     pub recording: Mutex<()>,
+    /// Whether a blob or layer was put in its place since the last flush, by whichever fetch: no record may name one before the
+    /// next. Taken down only by who holds `recording`.
+    pub unflushed: AtomicBool,
     locks: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     /// Blobs and layers that this process completed itself, though no record may name them yet.
     completed: Mutex<HashSet<PathBuf>>,
     /// Digests of files that changed since they were fetched, by stamp, so that a pass hashes them once.
     pub file_digests: Mutex<HashMap<PathBuf, (Stamp, Digest)>>,
+    /// Diff ids of blobs that this process unpacked before anyone had told it them.
+    pub diff_ids: Mutex<HashMap<Digest, Digest>>,
+    pub upstream: Upstream,
 }
 
 /// What a fetch's work holds wherever it runs: no garbage is collected meanwhile, and its end is heard of.
@@ -85,9 +92,12 @@ impl Store {
             arrivals: Arc::new(tokio::sync::Semaphore::new(ARRIVALS)),
             unpackings: Arc::new(tokio::sync::Semaphore::new(processors)),
             recording: Mutex::default(),
+            unflushed: AtomicBool::new(false),
             locks: Mutex::default(),
             completed: Mutex::default(),
             file_digests: Mutex::default(),
+            diff_ids: Mutex::default(),
+            upstream: Upstream::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -122,6 +132,13 @@ impl Inner {
 
     pub fn set_completed(&self, path: PathBuf) {
         locked(&self.completed).insert(path);
+    }
+
+    /// As [`Inner::set_completed`], for what was put in its place just now: it is flushed before any record names it.
+    pub fn set_placed(&self, path: PathBuf) {
+        // In this order: whoever sees it completed has to see that a flush is due.
+        self.unflushed.store(true, Ordering::SeqCst);
+        self.set_completed(path);
     }
 
     pub fn unset_completed(&self, path: &PathBuf) {

@@ -1,16 +1,19 @@
 //! The store against the disk: files as sources, sharing, damage, removal, interruption.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use evenkeel_plan::{ObservedImage, Sight};
 use evenkeel_schema::{Digest, ImageConfig, ImageSource, ImageSpec, Name, PullPolicy};
 
 use super::layout::digest_of;
-use super::{ImageError, Quiet, RegistrySettings, Store};
+use super::{Event, ImageError, Phase, Progress, Quiet, RegistrySettings, Store};
 use crate::Paths;
 
 /// A store in a directory of its own.
@@ -39,7 +42,7 @@ impl Bench {
     }
 
     async fn seen(&self, name: &str) -> ObservedImage {
-        match self.store.observe(&named(name), None, false).await {
+        match self.store.observe(&named(name), None).await {
             Sight::Found { observed, owned: true } => observed,
             other => panic!("{other:?}"),
         }
@@ -99,7 +102,7 @@ async fn a_rootfs_becomes_an_image_of_one_layer() {
     let plain = tar(&[("etc/motd", "hello")]);
     fs::write(bench.path("base.tar"), &plain).unwrap();
     let spec = rootfs(&bench.path("base.tar"));
-    assert_eq!(bench.store.observe(&named("base"), Some(&spec), true).await, Sight::Absent);
+    assert_eq!(bench.store.observe(&named("base"), Some(&spec)).await, Sight::Absent);
     assert!(!bench.path("root").exists(), "looking made nothing");
 
     let image = bench.store.fetch(&named("base"), &spec, &Quiet).await.unwrap();
@@ -112,7 +115,7 @@ async fn a_rootfs_becomes_an_image_of_one_layer() {
     assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o7777, 0o755);
     assert_eq!(fs::metadata(bench.path("root/layers")).unwrap().mode() & 0o7777, 0o700);
 
-    let seen = bench.store.observe(&named("base"), Some(&spec), true).await;
+    let seen = bench.store.observe(&named("base"), Some(&spec)).await;
     assert_eq!(seen, Sight::Found { observed: image.clone(), owned: true });
     let configuration = fs::read(bench.path("root/images/blobs/sha256").join(image.id.hex())).unwrap();
     let configuration: serde_json::Value = serde_json::from_slice(&configuration).unwrap();
@@ -144,7 +147,7 @@ async fn compression_changes_the_blob_and_not_the_layer() {
     bench.store.remove(&named("zstd")).await.unwrap();
     assert!(bench.layers().is_empty());
     assert!(bench.blobs().is_empty());
-    assert_eq!(bench.store.observe(&named("zstd"), None, false).await, Sight::Absent);
+    assert_eq!(bench.store.observe(&named("zstd"), None).await, Sight::Absent);
 }
 
 #[tokio::test]
@@ -157,7 +160,7 @@ async fn a_changed_tarball_is_seen_and_fetched() {
 
     let changed = tar(&[("a", "2")]);
     fs::write(&path, &changed).unwrap();
-    let Sight::Found { observed, .. } = bench.store.observe(&named("base"), Some(&spec), false).await else { panic!() };
+    let Sight::Found { observed, .. } = bench.store.observe(&named("base"), Some(&spec)).await else { panic!() };
     assert_eq!(observed.upstream, Some(Ok(digest_of(&changed))));
     assert_eq!(observed.digest, first.digest);
 
@@ -167,15 +170,15 @@ async fn a_changed_tarball_is_seen_and_fetched() {
     let second = bench.store.fetch(&named("base"), &spec, &Quiet).await.unwrap();
     assert_eq!(second.digest, digest_of(&changed));
     assert_eq!(bench.layers(), [second.layers[0].hex()], "the earlier layer is cleared away");
-    let Sight::Found { observed, .. } = bench.store.observe(&named("base"), Some(&spec), false).await else { panic!() };
+    let Sight::Found { observed, .. } = bench.store.observe(&named("base"), Some(&spec)).await else { panic!() };
     assert_eq!(observed.upstream, None);
 
     // Touched without a change: read once, and in sync.
     fs::write(&path, &changed).unwrap();
-    let Sight::Found { observed, .. } = bench.store.observe(&named("base"), Some(&spec), false).await else { panic!() };
+    let Sight::Found { observed, .. } = bench.store.observe(&named("base"), Some(&spec)).await else { panic!() };
     assert_eq!(observed.upstream, None);
     fs::remove_file(&path).unwrap();
-    let Sight::Found { observed, .. } = bench.store.observe(&named("base"), Some(&spec), false).await else { panic!() };
+    let Sight::Found { observed, .. } = bench.store.observe(&named("base"), Some(&spec)).await else { panic!() };
     assert_eq!(observed.upstream, None, "what the store holds needs no file");
     assert_eq!(bench.store.fetch(&named("base"), &spec, &Quiet).await.unwrap(), second);
 }
@@ -206,7 +209,7 @@ async fn damage_is_named_and_repaired_without_the_source() {
     assert_eq!(bench.seen("base").await.damage, Vec::<String>::new());
 
     fs::write(bench.path("root/images/names/base.json"), "{").unwrap();
-    let Sight::Unreadable(why) = bench.store.observe(&named("base"), None, false).await else { panic!() };
+    let Sight::Unreadable(why) = bench.store.observe(&named("base"), None).await else { panic!() };
     assert!(why.contains("names/base.json"), "{why}");
 }
 
@@ -262,6 +265,18 @@ fn a_follower_reads_what_is_written_until_it_is_complete_or_given_up() {
     assert!(follower.read(&mut buffer).is_err());
 }
 
+/// The images whose fetches unpack something.
+#[derive(Default)]
+struct Unpackers(Mutex<BTreeSet<Name>>);
+
+impl Progress for Unpackers {
+    fn event(&self, event: &Event<'_>) {
+        if matches!(event.phase, Phase::Unpacking { .. }) {
+            self.0.lock().unwrap().insert(event.image.clone());
+        }
+    }
+}
+
 #[tokio::test]
 async fn fetches_at_the_same_time_unpack_a_layer_once() {
     let bench = Bench::new();
@@ -269,14 +284,48 @@ async fn fetches_at_the_same_time_unpack_a_layer_once() {
     fs::write(&path, tar(&[("a", "1")])).unwrap();
     let names: Vec<Name> = (0..6).map(|n| named(&format!("n{n}"))).collect();
     let spec = rootfs(&path);
-    let fetches = names.iter().map(|name| bench.store.fetch(name, &spec, &Quiet));
+    let unpackers = Unpackers::default();
+    let fetches = names.iter().map(|name| bench.store.fetch(name, &spec, &unpackers));
     for result in futures_util::future::join_all(fetches).await {
         result.unwrap();
     }
+    assert_eq!(unpackers.0.into_inner().unwrap().len(), 1);
     assert_eq!(bench.layers().len(), 1);
     let index: serde_json::Value =
         serde_json::from_slice(&fs::read(bench.path("root/images/index.json")).unwrap()).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn what_another_fetch_has_put_in_place_is_flushed_before_a_record_names_it() {
+    let bench = Bench::new();
+    let path = bench.path("base.tar");
+    fs::write(&path, tar(&[("a", "1")])).unwrap();
+    let spec = rootfs(&path);
+    bench.store.fetch(&named("base"), &spec, &Quiet).await.unwrap();
+    let unflushed = &bench.store.inner.unflushed;
+    assert!(!unflushed.load(Ordering::SeqCst));
+    // As a fetch leaves it that was given up before its record.
+    unflushed.store(true, Ordering::SeqCst);
+    let never = ImageSpec { pull: PullPolicy::Never, ..spec };
+    bench.store.fetch(&named("base"), &never, &Quiet).await.unwrap();
+    assert!(!unflushed.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_in_nobody_elses_way() {
+    let bench = Bench::new();
+    for name in ["sound", "other", "damaged"] {
+        fs::write(bench.path(name), tar(&[("a", name)])).unwrap();
+    }
+    bench.store.fetch(&named("damaged"), &rootfs(&bench.path("damaged")), &Quiet).await.unwrap();
+    fs::write(bench.path("root/images/names/damaged.json"), "{").unwrap();
+    for name in ["sound", "other"] {
+        bench.store.fetch(&named(name), &rootfs(&bench.path(name)), &Quiet).await.unwrap();
+        assert_eq!(bench.seen(name).await.damage, Vec::<String>::new());
+    }
+    bench.store.remove(&named("other")).await.unwrap();
+    assert_eq!(bench.layers().len(), 3, "nobody knows what the damaged record needs");
 }
 
 #[tokio::test]
@@ -289,7 +338,7 @@ async fn a_removal_waits_for_no_fetch() {
     // As a fetch holds it that is under way.
     let fetching = bench.store.inner.collecting.clone().read_owned().await;
     bench.store.remove(&named("old")).await.unwrap();
-    assert_eq!(bench.store.observe(&named("old"), None, false).await, Sight::Absent);
+    assert_eq!(bench.store.observe(&named("old"), None).await, Sight::Absent);
     assert_eq!(bench.layers().len(), 1, "a fetch may be about to name it");
     drop(fetching);
     let other = bench.store.fetch(&named("other"), &rootfs(&bench.path("other")), &Quiet).await.unwrap();
@@ -302,6 +351,7 @@ async fn a_layer_that_an_overlay_has_mounted_is_seen() {
     let private = nix::mount::MsFlags::MS_PRIVATE | nix::mount::MsFlags::MS_REC;
     nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
     let bench = Bench::new();
+    let directory = bench.directory.path();
     fs::write(bench.path("old"), tar(&[("a", "1")])).unwrap();
     let image = bench.store.fetch(&named("old"), &rootfs(&bench.path("old")), &Quiet).await.unwrap();
     for directory in ["upper", "work", "merged"] {
@@ -315,11 +365,14 @@ async fn a_layer_that_an_overlay_has_mounted_is_seen() {
     );
     let (merged, flags) = (bench.path("merged"), nix::mount::MsFlags::empty());
     nix::mount::mount(Some("overlay"), &merged, Some("overlay"), flags, Some(options.as_str())).unwrap();
-    // Blocking work has threads of its own: this one's namespace is what /proc/self must show them.
-    let seen = super::remove::mounted_layers_of("/proc/thread-self/mountinfo").unwrap();
-    assert!(seen.contains(&image.layers[0]));
+    // A mount point may have any name.
+    let strange = directory.join(std::ffi::OsStr::from_bytes(b"not \xff UTF-8"));
+    fs::create_dir(&strange).unwrap();
+    nix::mount::mount(Some("tmpfs"), &strange, Some("tmpfs"), flags, None::<&str>).unwrap();
+    assert!(super::remove::mounted_layers().unwrap().contains(&image.layers[0]));
     nix::mount::umount(&merged).unwrap();
-    assert!(!super::remove::mounted_layers_of("/proc/thread-self/mountinfo").unwrap().contains(&image.layers[0]));
+    assert!(!super::remove::mounted_layers().unwrap().contains(&image.layers[0]));
+    nix::mount::umount(&strange).unwrap();
 }
 
 #[tokio::test]
@@ -349,5 +402,5 @@ async fn what_is_no_tarball_is_refused_by_name() {
     let archive = spec(ImageSource::Archive(path.clone()));
     let error = bench.store.fetch(&named("base"), &archive, &Quiet).await.unwrap_err();
     assert!(matches!(&error, ImageError::Tar { path: named, .. } if *named == path), "{error}");
-    assert_eq!(bench.store.observe(&named("base"), None, false).await, Sight::Absent);
+    assert_eq!(bench.store.observe(&named("base"), None).await, Sight::Absent);
 }

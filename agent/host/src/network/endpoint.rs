@@ -183,12 +183,17 @@ impl Container<'_> {
     /// Makes an interface after removing what stands in its place on either side.
     async fn make(&self, endpoint: &Endpoint, place: &Place) -> Result<Interface, NetworkError> {
         let name = &endpoint.interface;
+        if let Some(end) = &place.host_end {
+            // One that was cut off before it had the mark is a veth without any.
+            let is_ours = end.kind == LinkKind::Veth && end.alias.as_deref().is_none_or(|alias| alias == self.mark);
+            if !is_ours {
+                return Err(NetworkError::NotOurs { link: end.name.clone() });
+            }
+            self.host.delete_link(end.index).await.map_err(failed("remove", &end.name))?;
+        }
         if let Some(unsound) = self.links.iter().find(|link| link.name == *name) {
             self.entered.netlink.delete_link(unsound.index).await.map_err(failed("remove", name))?;
             fail_point!("endpoint.unsound.removed");
-        }
-        if let Some(end) = &place.host_end {
-            self.host.delete_link(end.index).await.map_err(failed("remove", &end.name))?;
         }
         let mtu = mtu(endpoint, place);
         let mut own = links::new_link(name, endpoint.mac, mtu);

@@ -40,7 +40,7 @@ pub struct Networks {
     netlink: Netlink,
     paths: Paths,
     instance: Instance,
-    namespaces: Arc<namespace::Directory>,
+    pin_lock: Arc<namespace::PinLock>,
     /// How the fixed part of the firewall table is listed on this host, asked once.
     fresh_table: Arc<tokio::sync::OnceCell<firewall::Listing>>,
     netfilter: Arc<firewall::Netfilter>,
@@ -54,8 +54,8 @@ impl Networks {
     pub async fn open(paths: &Paths, instance: &Instance) -> Result<Networks, NetworkError> {
         let netlink = Netlink::open().map_err(|source| NetworkError::Connect { source })?;
         let (paths, instance) = (paths.clone(), instance.clone());
-        let (namespaces, fresh_table, netfilter, loader, last_table) = Default::default();
-        Ok(Networks { netlink, paths, instance, namespaces, fresh_table, netfilter, loader, last_table })
+        let (pin_lock, fresh_table, netfilter, loader, last_table) = Default::default();
+        Ok(Networks { netlink, paths, instance, pin_lock, fresh_table, netfilter, loader, last_table })
     }
 
     /// Makes a network's own link with all that hangs on it, completes it or repairs it.
@@ -85,7 +85,7 @@ impl Networks {
     /// advertisement).
     pub async fn join(&self, container: &Name, endpoints: &[Endpoint]) -> Result<PathBuf, NetworkError> {
         let path = self.paths.network_namespace(container);
-        let entered = namespace::create(&self.netlink, self.namespaces.clone(), &path).await?;
+        let entered = namespace::create(&self.netlink, self.pin_lock.clone(), &path).await?;
         endpoint::ensure(&self.netlink, &entered, &self.mark(container), endpoints).await?;
         Ok(path)
     }
@@ -97,7 +97,7 @@ impl Networks {
             Some(inside) => Some(endpoint::let_go(&path, &inside).await?),
             None => None,
         };
-        namespace::unpin(&self.namespaces, &path)?;
+        namespace::unpin(&self.pin_lock, &path)?;
         match ends {
             Some(ends) => endpoint::await_end(&self.netlink, &mark, ends).await,
             None => endpoint::remove_host_ends(&self.netlink, &mark).await,

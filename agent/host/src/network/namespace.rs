@@ -38,7 +38,7 @@ const SETTINGS: [(&str, &[(&str, &str)]); 2] = [
 
 /// Guards the directory of pinned namespaces between "is it prepared" and "is something in it".
 #[derive(Debug, Default)]
-pub(super) struct Directory(Mutex<()>);
+pub(super) struct PinLock(Mutex<()>);
 
 /// Opens a pinned namespace; `None` where there is none: no file, or one that nothing is mounted on.
 pub(super) fn open(path: &Path) -> Result<Option<File>, NetworkError> {
@@ -160,7 +160,7 @@ fn list_one(path: &Path) -> Listed {
 /// Makes a namespace and pins it, or takes the one that is pinned there already.
 pub(super) async fn create(
     host: &Netlink,
-    directory: std::sync::Arc<Directory>,
+    lock: std::sync::Arc<PinLock>,
     path: &Path,
 ) -> Result<Entered, NetworkError> {
     let fail = |source| NetworkError::Namespace { deed: "create", path: path.to_owned(), source };
@@ -169,7 +169,7 @@ pub(super) async fn create(
         Some(namespace) => (namespace, None),
         None => {
             let pinned = path.to_owned();
-            let made = move || pin_own(&directory, &pinned).map(|()| netlink::socket());
+            let made = move || pin_own(&lock, &pinned).map(|()| netlink::socket());
             let socket = in_new(made).await.map_err(fail)??.map_err(fail)?;
             fail_point!("namespace.pinned");
             (open(path)?.ok_or_else(gone)?, Some(socket))
@@ -195,13 +195,13 @@ pub(super) async fn create(
 }
 
 /// Pins the namespace of the calling thread, with every setting made before anyone can find it.
-fn pin_own(directory: &Directory, path: &Path) -> Result<(), NetworkError> {
+fn pin_own(lock: &PinLock, path: &Path) -> Result<(), NetworkError> {
     for (directory, values) in SETTINGS {
         sysctl::set_all(directory, values)?;
     }
     fail_point!("namespace.made");
     let fail = |source| NetworkError::Namespace { deed: "pin", path: path.to_owned(), source };
-    let _prepared = directory.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _prepared = lock.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let parent = path.parent().unwrap_or(Path::new("/"));
     prepare(parent).map_err(fail)?;
     fail_point!("namespace.directory");
@@ -230,9 +230,9 @@ fn prepare(directory: &Path) -> io::Result<()> {
 }
 
 /// Takes the pin away, and the directory's own mount with the last one. What is gone already is fine.
-pub(super) fn unpin(directory: &Directory, path: &Path) -> Result<(), NetworkError> {
+pub(super) fn unpin(lock: &PinLock, path: &Path) -> Result<(), NetworkError> {
     let fail = |source| NetworkError::Namespace { deed: "remove", path: path.to_owned(), source };
-    let _prepared = directory.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _prepared = lock.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if open(path)?.is_some() {
         umount2(path, MntFlags::MNT_DETACH).map_err(|errno| fail(errno.into()))?;
         fail_point!("namespace.unpinned");

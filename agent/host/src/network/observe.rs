@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::inventory::Inventory;
 use super::netlink::{Address, Link, Netlink, Route};
 use super::{NetworkError, Networks, links, namespace, own_link, sysctl};
-use crate::Instance;
+use crate::{Instance, error_chain};
 
 /// Everything about networks that one look at the host gives.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,7 +45,7 @@ impl Networks {
         let host = match host {
             Ok(host) => host,
             Err(error) => {
-                let unreadable = |name: &Name| (name.clone(), Sight::Unreadable(in_full(&error)));
+                let unreadable = |name: &Name| (name.clone(), Sight::Unreadable(error_chain(&error)));
                 return NetworkView {
                     networks: wanted.keys().map(unreadable).collect(),
                     firewall,
@@ -188,7 +188,7 @@ impl Host {
         let bridge = link.filter(|link| link.kind == LinkKind::Bridge);
         let settings = match bridge.map(|link| own_link::bridge_settings(&link.name)).transpose() {
             Ok(settings) => settings.unwrap_or_default(),
-            Err(error) => return Sight::Unreadable(in_full(&error)),
+            Err(error) => return Sight::Unreadable(error_chain(&error)),
         };
         let observed = ObservedNetwork {
             link: link.map(|link| self.link(link)),
@@ -264,10 +264,4 @@ fn unrouted(addresses: &[Address], routes: &[Route], link: &Link) -> BTreeSet<Ip
 fn over_link<'a>(routes: &'a [Route], link: &Link) -> impl Iterator<Item = &'a Route> + use<'a> {
     let index = link.index;
     routes.iter().filter(move |route| route.output == Some(index))
-}
-
-/// Writes an error with its causes, for a sight that carries words only.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -153,3 +153,15 @@ fn inherit(from: &Path, to: &Path, file: &str) {
         fs::write(to.join(file), text).unwrap();
     }
 }
+
+#[test]
+fn a_process_that_left_the_cgroup_is_let_live() {
+    let path = PathBuf::from(format!("/evenkeel-unit-{}/left", std::process::id()));
+    let cgroup = Cgroup::of_host(&path).unwrap();
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    // As it was listed before its number passed on.
+    cgroup.signal_listed(&BTreeSet::from([child.id()]), libc::SIGKILL);
+    assert_eq!(child.try_wait().unwrap(), None);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -11,7 +11,7 @@ fn targets(mounts: &[OciMount]) -> Vec<&str> {
 fn prepare(spec: &ContainerSpec, directory: &Path) -> Result<Vec<OciMount>, Failure> {
     let inside = Inside::open(directory).unwrap();
     let paths = Paths::new(directory, directory.join("run"));
-    stated_mounts(spec, Preparation { paths: &paths, run: directory, inside: &inside })
+    stated_mounts(spec, Preparation { paths: &paths, run: directory, inside: &inside, filling: None })
 }
 
 #[test]

@@ -5,16 +5,15 @@ use super::*;
 #[test]
 fn a_start_time_tells_a_process_from_its_exit_status() {
     let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-    let started = start_time(child.id()).unwrap();
-    assert!(started > 0);
-    assert!(!signal_process(child.id(), started + 1, libc::SIGKILL).unwrap(), "another process of this pid");
-    assert!(signal_process(child.id(), started, libc::SIGKILL).unwrap());
+    let process = ProcessId::of(child.id()).unwrap();
+    assert!(process.start_time > 0);
+    let other = ProcessId { start_time: process.start_time + 1, ..process };
+    assert!(!other.signal(libc::SIGKILL).unwrap(), "another process of this pid");
+    process.end().unwrap();
     // Not waited for yet: there is a zombie, and it is no process.
-    while start_time(child.id()).is_some() {
-        std::thread::yield_now();
-    }
+    assert_eq!(ProcessId::of(child.id()), None);
     child.wait().unwrap();
-    assert!(!signal_process(child.id(), started, libc::SIGKILL).unwrap());
+    assert!(!process.signal(libc::SIGKILL).unwrap());
 }
 
 #[test]

@@ -44,7 +44,15 @@ fn four_hundred_layers_by_descriptor() {
 
 #[test]
 fn fifty_layers_in_one_page_of_text() {
-    check(50, mount_by_text);
+    check(50, |overlay| OptionText::of(overlay).mount(overlay.target));
+}
+
+#[test]
+fn more_layers_than_fit_a_page_of_text_are_known_before_the_kernel_cuts_them_off() {
+    let lower: Vec<PathBuf> = (0..100).map(|index| PathBuf::from(format!("/layers/{index:064}"))).collect();
+    let (upper, work, target) = (Path::new("/upper"), Path::new("/work"), Path::new("/rootfs"));
+    let fits = |count: usize| OptionText::of(&Overlay { lower: &lower[..count], upper, work, target }).fits();
+    assert!(fits(50) && !fits(100));
 }
 
 #[test]

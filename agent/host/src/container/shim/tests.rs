@@ -15,7 +15,7 @@ fn program(directory: &TempDir, script: &str) -> PathBuf {
 
 fn status() -> Status {
     let shim_pid = std::process::id();
-    let shim_start_time = process::start_time(shim_pid).unwrap();
+    let shim_start_time = ProcessId::of(shim_pid).unwrap().start_time;
     Status { id: "web".into(), shim_pid, shim_start_time, phase: Phase::Created, restarts: 0, health: Health::None }
 }
 

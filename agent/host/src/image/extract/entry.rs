@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::error::EntryProblem;
 use super::root::{LayerPath, is_whiteout, make_directory, make_opaque, open_child};
 use super::{Extraction, WHITEOUT, lossy};
+use crate::attributes;
 use crate::image::tarball::{Member, MemberKind, Segment, Tarball, Time};
 
 impl Extraction {
@@ -251,25 +252,14 @@ fn owner(member: &Member) -> Result<(Uid, Gid), EntryProblem> {
     Ok((Uid::from_raw(id(member.uid)?), Gid::from_raw(id(member.gid)?)))
 }
 
-/// Gives the attributes to set: not those by which overlayfs would be steered, and not the labels of the host it was built on.
+/// Gives the attributes to set.
 fn attributes(member: &Member) -> impl Iterator<Item = (&[u8], &[u8])> {
-    const LEFT_OUT: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.selinux"];
-    let kept = |name: &[u8]| !name.is_empty() && !LEFT_OUT.iter().any(|prefix| name.starts_with(prefix));
-    member
-        .attributes
-        .iter()
-        .map(|(name, value)| (name.as_slice(), value.as_slice()))
-        .filter(move |(name, _)| kept(name))
+    let all = member.attributes.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    all.filter(|(name, _)| attributes::is_kept(name))
 }
 
-/// Passes over what this file system cannot hold; a lost capability would break the program that has it.
 fn judge_attribute(result: rustix::io::Result<()>, name: &[u8], member: &Member) -> Result<(), EntryProblem> {
     let special = !matches!(member.kind, MemberKind::File | MemberKind::Directory);
-    match result {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP) if name != b"security.capability" => Ok(()),
-        // Links and devices cannot hold user attributes (xattr(7)).
-        Err(Errno::PERM) if special && name.starts_with(b"user.") => Ok(()),
-        Err(error) => Err(EntryProblem::Attribute { attribute: lossy(name), source: error.into() }),
-    }
+    attributes::judge(result, name, special)
+        .map_err(|error| EntryProblem::Attribute { attribute: lossy(name), source: error.into() })
 }

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use evenkeel_schema::Digest;
@@ -16,9 +15,9 @@ use tokio::task::JoinHandle;
 use super::{Fetch, Origin};
 use crate::image::ImageError;
 use crate::image::archive::Archive;
+use crate::image::blob::{BlobWriter, Written};
 use crate::image::follow::Follower;
 use crate::image::layer::{self, Meter};
-use crate::image::layout::{BlobWriter, Written};
 use crate::image::progress::Phase;
 use crate::image::source::{Described, DescribedLayer};
 use crate::image::store::{Hold, joined, locked};
@@ -105,8 +104,7 @@ impl Fetch<'_> {
             unpacking = None;
         }
         self.blocking(move |inner| writer.place(&inner.layout)).await?;
-        self.changed.store(true, Ordering::Relaxed);
-        self.inner.set_completed(path);
+        self.inner.set_placed(path);
         Ok(Arrival::Came(unpacking))
     }
 
@@ -195,8 +193,7 @@ impl Fetch<'_> {
     pub(super) async fn place(&self, unpacked: layer::Unpacked) -> Result<(), ImageError> {
         let diff_id = unpacked.diff_id.clone();
         self.blocking(move |inner| inner.layout.place_layer(unpacked.directory, &unpacked.diff_id)).await?;
-        self.changed.store(true, Ordering::Relaxed);
-        self.inner.set_completed(self.inner.layout.layer(&diff_id));
+        self.inner.set_placed(self.inner.layout.layer(&diff_id));
         locked(&self.fresh).insert(diff_id);
         Ok(())
     }

@@ -4,7 +4,7 @@ mod layers;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use layers::watched;
 
 use super::ImageError;
 use super::archive::{self, Archive};
+use super::blob::Written;
 use super::layer::Meter;
-use super::layout::Written;
 use super::manifest::{Descriptor, Document};
 use super::platform;
 use super::progress::{Event, Phase, Progress};
@@ -28,6 +28,7 @@ use super::remove::mounted_layers;
 use super::rootfs;
 use super::source::Described;
 use super::store::{Hold, Inner, Store, blocking, locked};
+use super::upstream::Question;
 use crate::tree;
 
 /// How long a failed fetch waits for what it began on other threads.
@@ -49,7 +50,7 @@ impl Store {
             let (inner, name) = (inner.clone(), name.clone());
             blocking(move || {
                 inner.layout.prepare()?;
-                // One that cannot be understood is written anew.
+                // One that cannot be understood is none: a plan holds such an image, and who fetches it all the same wants it anew.
                 Ok(inner.layout.record(&name).unwrap_or_default())
             })
             .await?
@@ -58,16 +59,7 @@ impl Store {
             let inner = inner.clone();
             blocking(move || Ok(trusted(&inner))).await?
         };
-        let fetch = Fetch {
-            inner,
-            name,
-            spec,
-            progress,
-            hold,
-            trusted,
-            fresh: Mutex::default(),
-            changed: AtomicBool::new(false),
-        };
+        let fetch = Fetch { inner, name, spec, progress, hold, trusted, fresh: Mutex::default() };
         let fetched = fetch.run(earlier.as_ref()).await;
         drop(fetch);
         // Work on other threads learns late that nobody awaits it: what it has half made is gone when this returns. A disk
@@ -82,10 +74,7 @@ impl Store {
         if left {
             self.inner.collection_due.store(true, Ordering::SeqCst);
         }
-        // What cannot be collected now costs room, nothing else.
-        if let Err(error) = self.collect_if_due().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the store is not cleared of garbage yet");
-        }
+        self.collect_now_or_later().await;
         fetched.map(Record::into_observed)
     }
 }
@@ -109,8 +98,6 @@ struct Fetch<'a> {
     trusted: HashSet<PathBuf>,
     /// Layers unpacked by this fetch.
     fresh: Mutex<HashSet<Digest>>,
-    /// Whether a blob or layer was written, which has to be flushed before the record.
-    changed: AtomicBool,
 }
 
 /// Gives the blobs and layers that records name and that mounts use.
@@ -153,10 +140,13 @@ impl Fetch<'_> {
                     && session.digest().await? == record.digest
                     && let Ok(Some(record)) = self.complete(record).await
                 {
+                    self.inner.upstream.note(Question::of(reference, self.spec), record.digest.clone());
                     return Ok(record);
                 }
                 let described = session.describe(&self.platform()).await?;
-                self.bring_in(described, Origin::Registry(Box::new(session)), None, None).await
+                let record = self.bring_in(described, Origin::Registry(Box::new(session)), None, None).await?;
+                self.inner.upstream.note(Question::of(reference, self.spec), record.digest.clone());
+                Ok(record)
             }
             ImageSource::Archive(path) => {
                 if let Ok(record) = &usable
@@ -298,7 +288,7 @@ impl Fetch<'_> {
             size: 0,
             stamp,
         };
-        let (name, changed) = (self.name.clone(), self.changed.load(Ordering::Relaxed));
+        let name = self.name.clone();
         self.blocking(move |inner| {
             let layout = &inner.layout;
             let earlier = layout.record(&name).unwrap_or_default();
@@ -317,8 +307,8 @@ impl Fetch<'_> {
                 }
             };
             let _recording = locked(&inner.recording);
-            if changed {
-                layout.flush()?;
+            if inner.unflushed.swap(false, Ordering::SeqCst) {
+                layout.flush().inspect_err(|_| inner.unflushed.store(true, Ordering::SeqCst))?;
                 fail_point!("store.flushed");
             }
             let recorded = earlier.as_ref() == Some(&record);
@@ -359,32 +349,36 @@ impl Fetch<'_> {
         self.check_pin(&path.display().to_string(), &digest)?;
         self.tell(None, Phase::Done);
         let blob = Descriptor::of(&media_type, digest.clone(), length);
-        {
-            let _lock = self.inner.lock(&digest).await;
-            let place = self.inner.layout.blob(&digest);
-            self.blocking(move |inner| writer.place(&inner.layout)).await?;
-            self.changed.store(true, Ordering::Relaxed);
-            self.inner.set_completed(place);
-        }
+        // Held until it is known which layer it is: other names of the same tarball would unpack it too.
+        let lock = self.inner.lock(&digest).await;
+        let place = self.inner.layout.blob(&digest);
+        self.blocking(move |inner| writer.place(&inner.layout)).await?;
+        self.inner.set_placed(place);
         let diff_id = match self.diff_id_of(&digest).await? {
             Some(diff_id) => diff_id,
             None => {
                 let unpacked = self.unpack_blob(digest.clone(), length).await?;
                 let diff_id = unpacked.diff_id.clone();
-                let _lock = self.inner.lock(&diff_id).await;
+                // A layer that is not compressed is its own blob, and locked already.
+                let _lock = if diff_id == digest { None } else { Some(self.inner.lock(&diff_id).await) };
                 let place = self.inner.layout.layer(&diff_id);
                 if !(self.is_trusted(&place) && place.is_dir()) {
                     self.place(unpacked).await?;
                 }
+                locked(&self.inner.diff_ids).insert(digest.clone(), diff_id.clone());
                 diff_id
             }
         };
+        drop(lock);
         let described = rootfs::describe(&path, blob, &diff_id, config, &self.platform())?;
         Ok((described, stamp))
     }
 
-    /// Gives the diff id of a blob that another name has unpacked already.
+    /// Gives the diff id of a blob that was unpacked already, for another name or by this process.
     async fn diff_id_of(&self, blob: &Digest) -> Result<Option<Digest>, ImageError> {
+        if let Some(known) = locked(&self.inner.diff_ids).get(blob) {
+            return Ok(Some(known.clone()));
+        }
         let blob = blob.clone();
         self.blocking(move |inner| {
             let layout = &inner.layout;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::transport::{Asked, BACKOFF, Failure, body, retried};
 use super::{RegistryError, Session};
 use crate::image::ImageError;
-use crate::image::layout::BlobWriter;
+use crate::image::blob::BlobWriter;
 use crate::image::manifest::{DOCUMENT_LIMIT, Descriptor};
 use crate::image::store::{Hold, blocking};
 

@@ -31,6 +31,8 @@ use super::source::Described;
 
 /// How long a registry may say nothing in the midst of an answer, where nothing else is set.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How long an answer about a tag counts, where nothing else is set.
+const FRESHNESS: Duration = Duration::from_secs(60);
 
 /// Where credentials and certificates of registries are looked for, in this order, and how patient we are with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +43,18 @@ pub struct RegistrySettings {
     pub certificate_directories: Vec<PathBuf>,
     /// How long a registry may say nothing before the attempt is given up. No limit on the whole of a download.
     pub silence: Duration,
+    /// How long looks take what a registry said of a tag for what it says now.
+    pub freshness: Duration,
 }
 
 impl Default for RegistrySettings {
     fn default() -> Self {
-        RegistrySettings { credential_files: Vec::new(), certificate_directories: Vec::new(), silence: SILENCE }
+        RegistrySettings {
+            credential_files: Vec::new(),
+            certificate_directories: Vec::new(),
+            silence: SILENCE,
+            freshness: FRESHNESS,
+        }
     }
 }
 
@@ -56,13 +65,7 @@ impl RegistrySettings {
     /// Where `EVENKEEL_REGISTRY_SILENCE` is no length of time.
     pub fn from_environment() -> Result<Self, ImageError> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let docker = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")));
-        let podman = variable("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from("/run/containers/0"));
-        let mut credential_files: Vec<PathBuf> = variable("REGISTRY_AUTH_FILE").into_iter().collect();
-        credential_files.extend(docker.map(|directory| directory.join("config.json")));
-        credential_files.push(podman.join("containers/auth.json"));
-        credential_files.push(PathBuf::from("/run/containers/0/auth.json"));
-        credential_files.push(PathBuf::from("/etc/evenkeel/auth.json"));
+        let credential_files = credential_files(variable);
         let certificates = ["/etc/evenkeel/certs.d", "/etc/docker/certs.d", "/etc/containers/certs.d"];
         let certificate_directories = certificates.map(PathBuf::from).to_vec();
         let silence = match std::env::var("EVENKEEL_REGISTRY_SILENCE") {
@@ -72,8 +75,21 @@ impl RegistrySettings {
             }
             _ => SILENCE,
         };
-        Ok(RegistrySettings { credential_files, certificate_directories, silence })
+        Ok(RegistrySettings { credential_files, certificate_directories, silence, freshness: FRESHNESS })
     }
+}
+
+/// Lists the files that may hold credentials, by the environment's variables.
+fn credential_files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let docker = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")));
+    let podman = variable("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json"));
+    let mut files: Vec<PathBuf> = variable("REGISTRY_AUTH_FILE").into_iter().collect();
+    files.extend(docker.map(|directory| directory.join("config.json")));
+    files.extend(podman);
+    // Where podman has root's without a session (containers-auth.json(5)).
+    files.push(PathBuf::from("/run/containers/0/auth.json"));
+    files.push(PathBuf::from("/etc/evenkeel/auth.json"));
+    files
 }
 
 /// One reference at its registry, with the credential for it.

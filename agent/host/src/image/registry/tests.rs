@@ -12,6 +12,7 @@ use evenkeel_schema::{ImageSource, ImageSpec, PullPolicy};
 use super::credentials::Login;
 use super::*;
 use crate::Paths;
+use crate::image::upstream::{Question, Upstream};
 use crate::image::{Quiet, Store};
 
 /// A request's line, its `Authorization` and its `Range`.
@@ -399,4 +400,69 @@ fn certificates_are_found_with_and_without_the_port() {
     assert_eq!(count("r.example:5000"), 3, "a bundle holds several");
     assert_eq!(count("r.example"), 1);
     assert_eq!(count("s.example:5000"), 0);
+}
+
+#[tokio::test]
+async fn looks_ask_a_registry_once_in_a_while() {
+    let image = Image::new(b"content");
+    let digest = digest_of(&image.manifest);
+    let registry = FakeRegistry::start(move |_, request, _| image.answer(request));
+    let directory = tempfile::tempdir().unwrap();
+    let paths = Paths::new(directory.path().join("root"), directory.path().join("run"));
+    let spec = always(&format!("{}/app:1", registry.address));
+    let name = "app".parse().unwrap();
+    // The second store is another program's, which knows of no answer yet.
+    for asks in [false, true] {
+        let store = Store::with_registries(&paths, RegistrySettings::default()).unwrap();
+        if !asks {
+            store.fetch(&name, &spec, &Quiet).await.unwrap();
+        }
+        let mut before = registry.paths().len();
+        for asks in [asks, false] {
+            let seen = store.observe(&name, Some(&spec)).await;
+            assert_eq!(seen.found().unwrap().upstream, Some(Ok(digest.clone())));
+            assert_eq!(registry.paths().len() > before, asks);
+            before = registry.paths().len();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_registry_is_waited_for_until_the_looks_deadline() {
+    // Whoever connects is heard by nobody.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let reference = format!("{}/app:1", listener.local_addr().unwrap());
+    let upstream = Upstream::default();
+    for _ in 0..2 {
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(100);
+        let question = Question::of(&reference, &always(&reference));
+        let said = upstream.ask(&RegistrySettings::default(), question, deadline).await.unwrap_err();
+        assert!(said.contains(&reference) && said.contains("has not answered yet"), "{said}");
+    }
+}
+
+fn always(reference: &str) -> ImageSpec {
+    ImageSpec {
+        source: ImageSource::Registry(reference.to_owned()),
+        digest: None,
+        pull: PullPolicy::Always,
+        platform: None,
+        insecure: false,
+    }
+}
+
+#[test]
+fn credentials_are_looked_for_where_docker_and_podman_keep_them() {
+    let files = |variables: &[(&str, &str)]| -> Vec<String> {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| PathBuf::from(value))
+        };
+        credential_files(variable).iter().map(|file| file.display().to_string()).collect()
+    };
+    let everybodys = ["/run/containers/0/auth.json", "/etc/evenkeel/auth.json"];
+    assert_eq!(files(&[]), everybodys);
+    let all = files(&[("REGISTRY_AUTH_FILE", "/file"), ("HOME", "/root"), ("XDG_RUNTIME_DIR", "/run/user/0")]);
+    assert_eq!(all[..3], ["/file", "/root/.docker/config.json", "/run/user/0/containers/auth.json"]);
+    assert_eq!(all[3..], everybodys);
 }

@@ -25,8 +25,8 @@ use std::sync::{Arc, PoisonError};
 use evenkeel_plan::{Firewall, ObservedFirewall, Sight};
 use evenkeel_shim::fail_point;
 
-use super::observe::in_full;
 use super::{NetworkError, Networks};
+use crate::error_chain;
 pub(super) use nfnetlink::Netfilter;
 pub(super) use nft::Loader;
 pub use ports::{PortConflict, port_conflicts};
@@ -112,7 +112,7 @@ impl Networks {
         match self.read_firewall().await {
             Ok(Some(observed)) => Sight::Found { observed, owned: true },
             Ok(None) => Sight::Absent,
-            Err(error) => Sight::Unreadable(in_full(&error)),
+            Err(error) => Sight::Unreadable(error_chain(&error)),
         }
     }
 
@@ -187,9 +187,8 @@ pub(super) struct SeenTable {
 ///
 /// Releases of nft write the same rule in different JSON; asked of the same program, what is as it should be is equal.
 async fn fresh(table: &str) -> Result<Listing, NetworkError> {
-    let script = render::render_fixed(table);
-    let name = table.to_owned();
-    let loaded = super::namespace::in_new(move || nft::load_and_list_here(&name, script.as_bytes()));
+    let script = nft::Script { table: table.to_owned(), text: render::render_fixed(table) };
+    let loaded = super::namespace::in_new(move || nft::load_and_list_here(script));
     let text = loaded.await.map_err(|source| NetworkError::Nft { table: table.to_owned(), source })??;
     Listing::parse(table, &text)
 }

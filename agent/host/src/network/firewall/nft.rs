@@ -1,6 +1,6 @@
 //! Runs `nft`: once to load, once to list. What is loaded and what a listing means is decided elsewhere.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -39,24 +39,37 @@ impl Loader {
     }
 
     async fn load_patiently(self, script: &Script) -> Result<(), NetworkError> {
-        let fail = |source| not_run(&script.table, source);
+        let child = self.read(script).await?;
+        fail_point!("firewall.loading");
+        loaded(child, &script.table).await
+    }
+
+    /// Has it read the script to its end.
+    async fn read(self, script: &Script) -> Result<Child, NetworkError> {
         let Loader(mut child) = self;
         if let Some(mut stdin) = child.stdin.take() {
             match stdin.write_all(script.text.as_bytes()).await {
                 // It says on standard error why it did not want to read on.
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(fail(error)),
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(not_run(&script.table, error)),
                 _ => {}
             }
         }
-        fail_point!("firewall.loading");
-        let output = child.wait_with_output().await.map_err(fail)?;
-        if output.status.success() { Ok(()) } else { Err(refused(&script.table, "load", &output)) }
+        Ok(child)
     }
 }
 
 /// Loads a script in one transaction.
 pub(super) async fn load(script: &Script) -> Result<(), NetworkError> {
-    Loader::start().map_err(|source| not_run(&script.table, source))?.load(script).await
+    start(script)?.load(script).await
+}
+
+fn start(script: &Script) -> Result<Loader, NetworkError> {
+    Loader::start().map_err(|source| not_run(&script.table, source))
+}
+
+async fn loaded(child: Child, table: &str) -> Result<(), NetworkError> {
+    let output = child.wait_with_output().await.map_err(|source| not_run(table, source))?;
+    if output.status.success() { Ok(()) } else { Err(refused(table, "load", &output)) }
 }
 
 /// Tells whether there is such a program on the search path. Without one nothing is to be called in order, since nothing could be
@@ -90,24 +103,16 @@ async fn listed(table: &str, arguments: &[&str]) -> Result<Option<String>, Netwo
 }
 
 /// Loads a script and lists the table, in the namespace of the calling thread.
-pub(super) fn load_and_list_here(table: &str, script: &[u8]) -> Result<String, NetworkError> {
-    let fail = |source| not_run(table, source);
-    let mut command = std::process::Command::new("nft");
-    command.args(["-f", "-"]).env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(fail)?;
-    // Dropped at the end of the statement, which ends the script.
-    child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script)).map_err(fail)?;
-    let output = child.wait_with_output().map_err(fail)?;
-    if !output.status.success() {
-        return Err(refused(table, "load", &output));
-    }
-    let mut command = std::process::Command::new("nft");
-    command.args(["-j", "list", "table", "inet", table]).env("LC_ALL", "C").stdin(Stdio::null());
-    let output = command.output().map_err(fail)?;
-    if !output.status.success() {
-        return Err(refused(table, "list", &output));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+pub(super) fn load_and_list_here(script: Script) -> Result<String, NetworkError> {
+    let Script { table, .. } = &script;
+    let hangs = NetworkError::NftHangs { table: table.clone(), deed: "load", after: LISTING };
+    // A runtime of this thread's own: what starts programs for the others does so in their namespace.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|source| not_run(table, source))?.block_on(async {
+        let load = async { loaded(start(&script)?.read(&script).await?, table).await };
+        tokio::time::timeout(LISTING, load).await.unwrap_or(Err(hangs))?;
+        Ok(list(table).await?.unwrap_or_default())
+    })
 }
 
 fn not_run(table: &str, source: io::Error) -> NetworkError {

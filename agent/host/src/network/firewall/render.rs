@@ -56,7 +56,7 @@ const CHAINS: &str = r#"
   }
 "#;
 
-/// Sets and maps with their types, in the order in which [`Elements::of`] fills them.
+/// Sets and maps with their types, in the order in which [`elements`] fills them.
 const SETS: [(&str, &str, &str); 11] = [
     ("set", "bridges", "type ifname;"),
     ("set", "internal", "type ifname;"),

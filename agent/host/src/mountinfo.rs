@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-
-use super::process::read_proc;
 
 /// The table could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +81,13 @@ impl MountTable {
     pub fn at(&self, mount_point: &Path) -> Option<&MountEntry> {
         self.0.iter().rev().find(|mount| mount.mount_point == mount_point)
     }
+}
+
+/// Reads a file of `/proc`, whose size is not known before, in few reads: most fit the first.
+pub(crate) fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(16 * 1024);
+    File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
