@@ -4,7 +4,7 @@
 //! gives up what it is not to have, and waits at the gate until `start` opens it.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -60,7 +60,7 @@ impl Init<'_> {
         }
         let (status, message) = command::run(&self.bundle.process);
         // `create` is long over: the container's own stderr, which goes to its log, is where a person will look.
-        eprintln!("{message}");
+        let _ = writeln!(io::stderr(), "{message}");
         status
     }
 

@@ -1,5 +1,6 @@
 //! `state`: the state as the OCI runtime specification writes it.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::json;
@@ -20,6 +21,6 @@ pub fn print(root: &Path, id: &str) -> Result<(), OciError> {
         "created": record.created,
         "annotations": record.annotations,
     });
-    println!("{state:#}");
-    Ok(())
+    let written = writeln!(io::stdout(), "{state:#}");
+    written.map_err(|source| OciError::System { id: place.id, what: "cannot print its state", source })
 }

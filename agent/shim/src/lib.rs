@@ -4,6 +4,8 @@
 //! subreaper of the container, keeps its output, restarts it, and needs no agent for any of that. It decides nothing
 //! about images, networks or mounts: those are done before it starts, and its bundle names them.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod failpoint;
 pub mod gate;
 pub mod process;

@@ -3,6 +3,9 @@
 //! One thread, no runtime library, no container library: what it needs of both is a loop and a child process. It goes
 //! to the background, listens on its socket, and starts the container when it is asked to the first time.
 
+// They panic where nothing can be written, and nobody would start the container again.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod backoff;
 mod cgroup;
 mod clock;
@@ -17,6 +20,7 @@ mod status;
 mod supervisor;
 mod survivors;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -43,16 +47,17 @@ fn main() -> ExitCode {
         _ => None,
     };
     let (Some(config), Some(timeout), None) = (config, timeout, arguments.next()) else {
-        eprintln!("{USAGE}");
+        let _ = writeln!(io::stderr(), "{USAGE}");
         return ExitCode::from(2);
     };
     match supervise(config, timeout) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            match std::error::Error::source(&error) {
-                Some(source) => eprintln!("evenkeel-shim: {error}: {source}"),
-                None => eprintln!("evenkeel-shim: {error}"),
-            }
+            // The exit status tells the same where stderr is gone.
+            let _ = match std::error::Error::source(&error) {
+                Some(source) => writeln!(io::stderr(), "evenkeel-shim: {error}: {source}"),
+                None => writeln!(io::stderr(), "evenkeel-shim: {error}"),
+            };
             if matches!(error, StartError::Locked { .. }) { ExitCode::from(EXIT_LOCKED) } else { ExitCode::FAILURE }
         }
     }

@@ -11,6 +11,7 @@ mod requests;
 mod start;
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -293,7 +294,8 @@ impl Supervisor {
     fn note(&self, error: &dyn Error) {
         let text = with_causes(error);
         daemon::bound_own_log();
-        eprintln!("{} {text}", clock::now());
+        // Where the disk is full, which may be what is to be told, the container is to run on without a note.
+        let _ = writeln!(io::stderr(), "{} {text}", clock::now());
     }
 }
 
