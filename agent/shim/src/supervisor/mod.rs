@@ -33,6 +33,8 @@ use crate::survivors::Accounting;
 
 /// How long a burst's memory is kept, and how often a log that lost lines is tried again.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often a status that could not be written is tried again.
+const STATUS_RETRY: Duration = Duration::from_secs(1);
 /// A main process that ended with 0 within this time of its start may have gone to the background.
 const DAEMONIZE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -48,8 +50,8 @@ pub struct Supervisor {
     output: Output,
     reaper: Reaper,
     status: Status,
-    /// The status file does not say so yet.
-    owes_status: bool,
+    /// When it is written again, where the status file does not say so yet.
+    status_due: Option<Instant>,
     run: Option<Run>,
     backoff: Backoff,
     next_start: Option<Instant>,
@@ -133,7 +135,7 @@ impl Supervisor {
             server: Server::new(listener),
             reaper: Reaper::default(),
             status,
-            owes_status: false,
+            status_due: None,
             run: None,
             backoff: Backoff::default(),
             next_start: None,
@@ -181,9 +183,9 @@ impl Supervisor {
         let stopping = run.and_then(|run| run.stopping.as_ref()).map(|stopping| stopping.deadline);
         let accounting = run.and_then(|run| run.accounting.as_ref().map(|_| run.started + DAEMONIZE_WINDOW));
         let probe = run.and_then(Run::probe_deadline);
-        let owes = self.owes_status || self.output.log.owes_a_note();
-        let idle = (owes || self.output.holds_buffers()).then(|| Instant::now() + IDLE);
-        [self.next_start, stopping, accounting, probe, idle].into_iter().flatten().min()
+        let idle = self.output.log.owes_a_note() || self.output.holds_buffers();
+        let idle = idle.then(|| Instant::now() + IDLE);
+        [self.status_due, self.next_start, stopping, accounting, probe, idle].into_iter().flatten().min()
     }
 
     /// Does what has come due.
@@ -193,6 +195,9 @@ impl Supervisor {
             && now >= run.started + DAEMONIZE_WINDOW
         {
             run.accounting = None;
+        }
+        if self.status_due.is_some_and(|due| now >= due) {
+            self.publish();
         }
         if self.next_start.is_some_and(|due| now >= due) {
             self.restart();
@@ -250,9 +255,6 @@ impl Supervisor {
     }
 
     fn be_idle(&mut self) {
-        if self.owes_status {
-            self.publish();
-        }
         if self.output.log.owes_a_note() {
             self.output.log.flush();
         }
@@ -280,12 +282,13 @@ impl Supervisor {
 
     /// Writes the status file. Where it cannot be written (a full disk), it is tried until it can.
     fn publish(&mut self) {
-        let owed = self.owes_status;
-        let written = status::write(&self.config.status, &self.status);
-        self.owes_status = written.is_err();
-        if let Err(error) = written
-            && !owed
-        {
+        let Err(error) = status::write(&self.config.status, &self.status) else {
+            self.status_due = None;
+            return;
+        };
+        let is_news = self.status_due.is_none();
+        self.status_due = Some(Instant::now() + STATUS_RETRY);
+        if is_news {
             self.note(&error);
         }
     }
