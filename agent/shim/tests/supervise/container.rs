@@ -269,3 +269,11 @@ pub fn process_field(pid: u32, field: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap().trim().to_owned()
 }
+
+/// Gives the clock ticks that a process has had of a processor (proc_pid_stat(5), fields 14 and 15).
+pub fn processor_ticks(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Field 2 is a name that may hold spaces and parentheses.
+    let fields = text.rsplit(')').next().unwrap().split_ascii_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
