@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use evenkeel_host::container::process::start_time;
+use evenkeel_schema::Signal;
 use evenkeel_shim::fail_point;
+use evenkeel_shim::process::{ExitStatus, wait};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::mkfifo;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -129,13 +130,13 @@ pub fn explain(id: &str, pid: i32, verdict: Verdict, cgroup: &OwnCgroup) -> OciE
             OciError::Process { message, exit_status: (status > 1).then_some(status) }
         }
         Verdict::Silent => {
-            let how = match waitpid(Pid::from_raw(pid), None) {
-                Ok(WaitStatus::Signaled(..)) if cgroup.ran_out_of_memory() => {
+            let how = match wait(pid.unsigned_abs()) {
+                Ok(ExitStatus::Signaled(_)) if cgroup.ran_out_of_memory() => {
                     return OciError::OutOfMemory { id: id.to_owned() };
                 }
-                Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal {signal}"),
-                Ok(WaitStatus::Exited(_, status)) => format!("exit status {status}"),
-                _ => "it is gone".to_owned(),
+                Ok(ExitStatus::Signaled(signal)) => format!("signal {}", Signal(signal)),
+                Ok(ExitStatus::Exited(status)) => format!("exit status {status}"),
+                Err(_) => "it is gone".to_owned(),
             };
             OciError::Silent { id: id.to_owned(), how }
         }

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use evenkeel_host::container::process::start_time;
 use evenkeel_shim::fail_point;
+use evenkeel_shim::process::{ExitStatus, try_wait};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::{Process, User};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -90,13 +90,15 @@ pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
     fail_point!("oci.executed");
     let run = reports.wait_until_run().map_err(system("cannot hear from its process"))?;
     run.map_err(|verdict| explain(&place.id, pid, verdict, &cgroup))?;
-    let pid = Pid::from_raw(pid);
-    let result = match (console, arguments.detach) {
+    let pid = pid.unsigned_abs();
+    let ended = match (console, arguments.detach) {
         (_, true) => return Ok(0),
-        (Some(console), false) => console.receive().and_then(|master| console.relay(&master, pid)),
+        (Some(console), false) => {
+            console.receive().map_err(io::Error::from).and_then(|master| console.relay(&master, pid))
+        }
         (None, false) => wait(pid, &waited),
     };
-    result.map_err(|errno| system("cannot wait for its process")(errno.into()))
+    ended.map(ExitStatus::code).map_err(system("cannot wait for its process"))
 }
 
 /// What a further process is made with.
@@ -194,32 +196,23 @@ fn waited_signals() -> SigSet {
 }
 
 /// Waits for the process and passes signals on to it.
-fn wait(pid: Pid, signals: &SigSet) -> Result<i32, Errno> {
+fn wait(pid: u32, signals: &SigSet) -> io::Result<ExitStatus> {
     loop {
-        if let Some(status) = ended(pid)? {
+        if let Some(status) = try_wait(pid)? {
             return Ok(status);
         }
         match signals.wait() {
             Ok(signal) => pass_on(pid, signal),
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         }
     }
 }
 
 /// Sends a signal on, where it is one that is meant for the process.
-pub fn pass_on(pid: Pid, signal: Signal) {
+pub fn pass_on(pid: u32, signal: Signal) {
     if PASSED_ON.contains(&signal) {
         // It may have ended this moment; its end is noticed by the caller.
-        let _ = kill(pid, signal);
-    }
-}
-
-/// Gives the exit status of an ended process: 128 and the signal where a signal ended it.
-pub fn ended(pid: Pid) -> Result<Option<i32>, Errno> {
-    match waitpid(pid, Some(WaitPidFlag::WNOHANG))? {
-        WaitStatus::Exited(_, status) => Ok(Some(status)),
-        WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
-        _ => Ok(None),
+        let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
     }
 }

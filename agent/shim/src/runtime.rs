@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::reaper::Ended;
+use evenkeel_shim::process::ExitStatus;
 
 /// Why a call of the runtime did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +69,8 @@ impl Call {
     }
 
     /// Judges the call's end; `stderr` is what it wrote there.
-    pub fn judge(&self, ended: Ended, stderr: &[u8]) -> Result<(), RuntimeError> {
-        if ended == Ended::Exited(0) {
+    pub fn judge(&self, ended: ExitStatus, stderr: &[u8]) -> Result<(), RuntimeError> {
+        if ended == ExitStatus::Exited(0) {
             return Ok(());
         }
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -79,8 +79,8 @@ impl Call {
             (!text.is_empty()).then_some(text)
         });
         let message = message.unwrap_or_else(|| match ended {
-            Ended::Exited(code) => format!("the runtime's `{}` ended with exit status {code}", self.verb),
-            Ended::Signaled(signal) => format!("the runtime's `{}` was ended by signal {signal}", self.verb),
+            ExitStatus::Exited(code) => format!("the runtime's `{}` ended with exit status {code}", self.verb),
+            ExitStatus::Signaled(signal) => format!("the runtime's `{}` was ended by signal {signal}", self.verb),
         });
         Err(RuntimeError::Failed { message })
     }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use evenkeel_shim::fail_point;
+use evenkeel_shim::process::ExitStatus;
 use evenkeel_shim::{Exit, Phase, Reply};
 
 use super::{DAEMONIZE_WINDOW, Run, Stopping, Supervisor, Then};
 use crate::backoff;
-use crate::reaper::Ended;
 use crate::runtime::RuntimeError;
 use crate::survivors::Accounting;
 use crate::{cgroup, clock};
@@ -152,7 +152,7 @@ impl Supervisor {
         self.output.close();
     }
 
-    fn describe_exit(&self, run: &Run, ended: Ended, ran: Duration) -> Exit {
+    fn describe_exit(&self, run: &Run, ended: ExitStatus, ran: Duration) -> Exit {
         let code = ended.code();
         let daemonized = code == 0
             && ran < DAEMONIZE_WINDOW

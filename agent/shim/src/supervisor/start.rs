@@ -7,13 +7,14 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use evenkeel_shim::{Health, Phase, process};
+use evenkeel_shim::process::{self, ExitStatus};
+use evenkeel_shim::{Health, Phase};
 use evenkeel_shim::{fail_point, gate};
 
 use super::{Run, Supervisor, with_causes};
 use crate::backoff::{Backoff, Ended};
 use crate::health::Probes;
-use crate::runtime::{self, RuntimeError};
+use crate::runtime::{self, Call, RuntimeError};
 use crate::survivors::{self, Accounting};
 use crate::{cgroup, clock, output};
 
@@ -93,7 +94,7 @@ impl Supervisor {
         fail_point!("shim.creating");
         let call = runtime::call(&self.config.runtime, &self.runtime_log(), &arguments, Some(stdout), Some(stderr))?;
         let ended = self.wait_for(&call, None)?;
-        if ended != crate::reaper::Ended::Exited(0) {
+        if ended != ExitStatus::Exited(0) {
             // The container has the same standard error as `create`, and wrote nothing to it yet.
             let said = self.output.abandon();
             call.judge(ended, &said)?;
@@ -101,7 +102,7 @@ impl Supervisor {
         fail_point!("shim.created");
         let pid = fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());
         let pid = pid.filter(|pid| *pid > 1).ok_or(RuntimeError::NoPid { path: pid_file })?;
-        if !self.reaper.has(pid) && !crate::reaper::is_child(pid) {
+        if !self.reaper.has(pid) && !process::is_child(pid) {
             return Err(RuntimeError::NotOurs { pid });
         }
         self.output.release_held();
@@ -154,11 +155,7 @@ impl Supervisor {
     }
 
     /// Waits for a verb, and kills it when it takes too long.
-    fn wait_for(
-        &mut self,
-        call: &runtime::Call,
-        mut said: Option<&mut Said>,
-    ) -> Result<crate::reaper::Ended, RuntimeError> {
+    fn wait_for(&mut self, call: &Call, mut said: Option<&mut Said>) -> Result<ExitStatus, RuntimeError> {
         let mut deadline = Instant::now() + self.runtime_timeout;
         let mut killed = false;
         loop {
