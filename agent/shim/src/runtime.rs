@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 
 use evenkeel_shim::process::ExitStatus;
 
+use crate::reaper::Reaper;
+
 /// Why a call of the runtime did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -62,10 +64,13 @@ pub fn call(
 }
 
 impl Call {
-    /// Kills the runtime and what it started in its process group.
-    pub fn kill(&self) {
-        // SAFETY: kill(2) with a process group that `call` made and that was not reaped yet.
-        unsafe { libc::kill(-self.pid.cast_signed(), libc::SIGKILL) };
+    /// Kills the runtime and what it started in its process group, where its exit has not been collected.
+    pub fn kill(&self, reaper: &Reaper) {
+        // Afterwards the number may be somebody else's.
+        if !reaper.has(self.pid) {
+            // SAFETY: kill(2) with a process group that `call` made and whose leader was not reaped.
+            unsafe { libc::kill(-self.pid.cast_signed(), libc::SIGKILL) };
+        }
     }
 
     /// Judges the call's end; `stderr` is what it wrote there.

@@ -102,7 +102,7 @@ impl Supervisor {
         fail_point!("shim.ended");
         let ran = run.started.elapsed();
         if let Some(probe) = &run.probe {
-            probe.kill();
+            probe.kill(&self.reaper);
         }
         self.drain();
         let exit = self.describe_exit(&run, ended, ran);

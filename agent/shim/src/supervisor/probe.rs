@@ -8,6 +8,7 @@ use evenkeel_shim::fail_point;
 use evenkeel_shim::process::{self, ExitStatus};
 
 use super::{Run, Supervisor};
+use crate::reaper::Reaper;
 use crate::runtime::{self, Call};
 
 /// A probe under way.
@@ -20,8 +21,8 @@ pub(super) struct Probe {
 
 impl Probe {
     /// Kills a probe whose container has ended.
-    pub(super) fn kill(&self) {
-        self.call.kill();
+    pub(super) fn kill(&self, reaper: &Reaper) {
+        self.call.kill(reaper);
     }
 }
 
@@ -56,7 +57,7 @@ impl Supervisor {
         if let Some(probe) = &mut run.probe {
             probe.deadline = None;
             kill_probed(&pid_file, probe.pid);
-            probe.call.kill();
+            probe.call.kill(&self.reaper);
             return;
         }
         let Some(probes) = &run.probes else { return };

@@ -171,7 +171,7 @@ impl Supervisor {
                     let seconds = (self.runtime_timeout + KILL_GRACE).as_secs();
                     return Err(RuntimeError::TimedOut { verb: call.verb.clone(), seconds });
                 }
-                call.kill();
+                call.kill(&self.reaper);
                 killed = true;
                 deadline = Instant::now() + KILL_GRACE;
             }
