@@ -57,10 +57,27 @@ pub struct LogConfig {
 pub struct LogLine {
     /// The text with its line end; without one where a line was cut at 16 KiB.
     pub log: String,
-    /// `stdout` or `stderr`.
-    pub stream: String,
+    pub stream: Stream,
     /// RFC 3339 with nanoseconds, UTC.
     pub time: String,
+}
+
+/// One of the container's two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    /// Gives the word that stands for it in a log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
 }
 
 /// When the container is started again.
