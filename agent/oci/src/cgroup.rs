@@ -12,21 +12,29 @@ use std::path::{Path, PathBuf};
 use evenkeel_host::container::cgroup::{Cgroup, CgroupError, Hierarchies};
 use evenkeel_host::container::devices::{self, DevicesError};
 use evenkeel_schema::Resources;
+use evenkeel_shim::cgroup::oom_kills;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-/// The container's cgroup in each hierarchy.
+/// The container's cgroup.
 #[derive(Clone, Debug)]
-pub enum OwnCgroup {
+pub struct OwnCgroup {
+    cgroup: Cgroup,
+    pub directories: Directories,
+}
+
+/// A cgroup's directory in each hierarchy.
+#[derive(Clone, Debug)]
+pub enum Directories {
     /// cgroup v2 alone.
     Unified { root: PathBuf, directory: PathBuf },
     /// Hierarchies of their own for controllers.
-    Separate(Vec<Place>),
+    Separate(Vec<HierarchyDirectory>),
 }
 
-/// The cgroup's directory in one hierarchy of cgroup v1.
+/// A cgroup's directory in one hierarchy of cgroup v1.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct HierarchyDirectory {
     /// Where the hierarchy is mounted.
     pub hierarchy: PathBuf,
     pub directory: PathBuf,
@@ -50,43 +58,27 @@ pub enum MakeError {
 }
 
 impl OwnCgroup {
-    /// Finds the places of the cgroup at a path that is absolute from the root of every hierarchy. Nothing is made yet.
+    /// Finds the directories of the cgroup at a path that is absolute from the root of every hierarchy. Nothing is made yet.
     pub fn of_host(path: &Path) -> Result<OwnCgroup, CgroupError> {
-        let path = path.strip_prefix("/").unwrap_or(path);
-        match Hierarchies::of_host()? {
-            Hierarchies::Unified(root) => Ok(OwnCgroup::Unified { directory: root.join(path), root }),
-            Hierarchies::Separate { controllers, .. } => {
-                let mut places: Vec<Place> = Vec::new();
-                for (controller, hierarchy) in controllers {
-                    match places.iter_mut().find(|place| place.hierarchy == hierarchy) {
-                        Some(place) => place.controllers.push(controller),
-                        None => places.push(Place {
-                            directory: hierarchy.join(path),
-                            hierarchy,
-                            controllers: vec![controller],
-                        }),
-                    }
-                }
-                Ok(OwnCgroup::Separate(places))
-            }
-        }
+        let hierarchies = Hierarchies::of_host()?;
+        let directories = Directories::of(&hierarchies, path.strip_prefix("/").unwrap_or(path));
+        Ok(OwnCgroup { cgroup: Cgroup::new(hierarchies, path), directories })
     }
 
     /// Makes the cgroup, or completes one that is there, with limits and device rules.
     pub fn make(&self, path: &Path, resources: &Resources, rules: &[LinuxDeviceCgroup]) -> Result<(), MakeError> {
-        match self {
-            OwnCgroup::Unified { root, directory } => {
+        match &self.directories {
+            Directories::Unified { root, directory } => {
                 make_unified(root, directory)?;
                 if !rules.is_empty() {
                     devices::restrict(path, rules)?;
                 }
             }
-            OwnCgroup::Separate(places) => {
-                for place in places {
-                    let has_sets = place.controllers.iter().any(|name| name == "cpuset");
-                    make_separate(&place.hierarchy, &place.directory, has_sets)?;
-                    if place.controllers.iter().any(|name| name == "devices") {
-                        write_rules(&place.directory, rules)?;
+            Directories::Separate(all) => {
+                for own in all {
+                    make_separate(&own.hierarchy, &own.directory, own.has("cpuset"))?;
+                    if own.has("devices") {
+                        write_rules(&own.directory, rules)?;
                     }
                 }
             }
@@ -95,39 +87,59 @@ impl OwnCgroup {
         if *resources == Resources::default() {
             return Ok(());
         }
-        Ok(Cgroup::of_host(path)?.set_limits(resources)?)
+        Ok(self.cgroup.set_limits(resources)?)
     }
 
     /// Opens what [`crate::process::clone`] puts a new process into: the directory of cgroup v2.
     pub fn to_clone_into(&self) -> io::Result<Option<OwnedFd>> {
-        match self {
-            OwnCgroup::Unified { directory, .. } => open_directory(directory).map(Some),
-            OwnCgroup::Separate(_) => Ok(None),
+        match &self.directories {
+            Directories::Unified { directory, .. } => open_directory(directory).map(Some),
+            Directories::Separate(_) => Ok(None),
         }
     }
 
     /// Opens what [`join`] writes to: the `tasks` of each hierarchy of cgroup v1.
     pub fn to_join(&self) -> Result<Vec<File>, MakeError> {
-        let OwnCgroup::Separate(places) = self else { return Ok(Vec::new()) };
-        let open = |place: &Place| {
-            let path = place.directory.join("tasks");
+        let Directories::Separate(all) = &self.directories else { return Ok(Vec::new()) };
+        let open = |own: &HierarchyDirectory| {
+            let path = own.directory.join("tasks");
             OpenOptions::new().write(true).open(&path).map_err(|source| MakeError::File { path, source })
         };
-        places.iter().map(open).collect()
+        all.iter().map(open).collect()
     }
 
     /// Tells whether the kernel ended a process of the cgroup for want of memory.
     pub fn ran_out_of_memory(&self) -> bool {
-        let file = match self {
-            OwnCgroup::Unified { directory, .. } => Some(directory.join("memory.events")),
-            OwnCgroup::Separate(places) => {
-                let of_memory = |place: &&Place| place.controllers.iter().any(|name| name == "memory");
-                places.iter().find(of_memory).map(|place| place.directory.join("memory.oom_control"))
+        oom_kills(&self.cgroup.directories()) > 0
+    }
+}
+
+impl Directories {
+    fn of(hierarchies: &Hierarchies, path: &Path) -> Directories {
+        let controllers = match hierarchies {
+            Hierarchies::Unified(root) => {
+                return Directories::Unified { root: root.clone(), directory: root.join(path) };
             }
+            Hierarchies::Separate { controllers, .. } => controllers,
         };
-        let text = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count.is_some_and(|count| count.trim() != "0")
+        let mut all: Vec<HierarchyDirectory> = Vec::new();
+        for (controller, hierarchy) in controllers {
+            match all.iter_mut().find(|own| own.hierarchy == *hierarchy) {
+                Some(own) => own.controllers.push(controller.clone()),
+                None => all.push(HierarchyDirectory {
+                    hierarchy: hierarchy.clone(),
+                    directory: hierarchy.join(path),
+                    controllers: vec![controller.clone()],
+                }),
+            }
+        }
+        Directories::Separate(all)
+    }
+}
+
+impl HierarchyDirectory {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
     }
 }
 

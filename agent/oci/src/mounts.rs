@@ -11,7 +11,7 @@ use rustix::mount::{
     fsmount, fsopen, open_tree,
 };
 
-use super::cgroup::OwnCgroup;
+use super::cgroup::{Directories, OwnCgroup};
 use super::root::{Missing, Root, attach, detached_copy, set_attributes};
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -147,25 +147,25 @@ impl Mount {
     /// Shows the container its own cgroup: by itself for cgroup v2, and for v1 one directory for each hierarchy, named as on the
     /// host, where several controllers may share one.
     fn mount_cgroup(&self, root: &Root, target: BorrowedFd<'_>, cgroup: &OwnCgroup) -> io::Result<()> {
-        let places = match cgroup {
-            OwnCgroup::Unified { directory, .. } => {
+        let directories = match &cgroup.directories {
+            Directories::Unified { directory, .. } => {
                 let tree = copy_of(directory, false)?;
                 self.restrict(tree.as_fd())?;
                 return attach(tree.as_fd(), target);
             }
-            OwnCgroup::Separate(places) => places,
+            Directories::Separate(directories) => directories,
         };
         let writable = self.attributes & !libc::MOUNT_ATTR_RDONLY;
         let table = new_file_system("tmpfs", "tmpfs", &[("mode".to_owned(), Some("755".to_owned()))], writable)?;
         attach(table.as_fd(), target)?;
-        for place in places {
-            let Some(own) = place.hierarchy.file_name() else { continue };
+        for directory in directories {
+            let Some(own) = directory.hierarchy.file_name() else { continue };
             mkdirat(&table, own, Mode::from_raw_mode(0o755))?;
             // Where controllers share a hierarchy, each of them is found by its name too.
-            for other in place.controllers.iter().filter(|name| own != name.as_str() && !name.starts_with("name=")) {
+            for other in directory.controllers.iter().filter(|name| own != name.as_str() && !name.starts_with("name=")) {
                 symlinkat(own, &table, other.as_str())?;
             }
-            let tree = copy_of(&place.directory, false)?;
+            let tree = copy_of(&directory.directory, false)?;
             self.restrict(tree.as_fd())?;
             let inside = root.find(&self.target.join(own))?.ok_or(io::ErrorKind::NotFound)?;
             attach(tree.as_fd(), inside.as_fd())?;

@@ -6,6 +6,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod cgroup;
 pub mod failpoint;
 pub mod gate;
 pub mod process;
@@ -14,6 +15,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use cgroup::CgroupDirectory;
 
 /// The shim's exit status where another shim of the same container holds the lock.
 pub const EXIT_LOCKED: u8 = 75;
@@ -36,8 +39,7 @@ pub struct Config {
     pub restart: RestartConfig,
     pub stop: StopConfig,
     pub health: Option<HealthConfig>,
-    /// The container's cgroup directories, by controller for cgroup v1 (`memory`, `pids`), `""` for v2.
-    pub cgroups: Vec<(String, PathBuf)>,
+    pub cgroups: Vec<CgroupDirectory>,
 }
 
 /// Where the container's output goes: JSON lines of [`LogLine`].

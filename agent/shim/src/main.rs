@@ -7,7 +7,6 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod backoff;
-mod cgroup;
 mod clock;
 mod daemon;
 mod health;

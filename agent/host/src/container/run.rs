@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use evenkeel_schema::Name;
+use evenkeel_shim::cgroup::CgroupDirectory;
 use evenkeel_shim::fail_point;
 use evenkeel_shim::{Config, Phase, Reply, Request, Status};
 
@@ -148,8 +149,8 @@ impl Shared {
             Some(config) => config.cgroups,
             None => Cgroup::of_host(&self.cgroup_path(name))?.directories(),
         };
-        let has_processes = |(_, directory): &(String, std::path::PathBuf)| {
-            fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
+        let has_processes = |directory: &CgroupDirectory| {
+            fs::read_to_string(directory.path.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
         };
         let has_place = evenkeel_shim::lock_of(&self.socket(name)).exists() || !self.run(name).exists();
         let is_known = self.runtime_state(name).exists();

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel_shim::fail_point;
 use evenkeel_shim::process::ExitStatus;
 use evenkeel_shim::{Exit, Phase, Reply};
+use evenkeel_shim::{cgroup, fail_point};
 
 use super::{DAEMONIZE_WINDOW, Run, Stopping, Supervisor, Then};
 use crate::backoff;
 use crate::runtime::RuntimeError;
 use crate::survivors::Accounting;
-use crate::{cgroup, clock};
+use crate::clock;
 
 /// How long output may still come after the main process ended, from processes outside of its pid namespace.
 const DRAIN: Duration = Duration::from_secs(2);

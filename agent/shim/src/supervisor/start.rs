@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use evenkeel_shim::process::{self, ExitStatus};
 use evenkeel_shim::{Health, Phase};
-use evenkeel_shim::{fail_point, gate};
+use evenkeel_shim::{cgroup, fail_point, gate};
 
 use super::{Run, Supervisor, with_causes};
 use crate::backoff::{Backoff, Ended};
 use crate::health::Probes;
 use crate::runtime::{self, Call, RuntimeError};
 use crate::survivors::{self, Accounting};
-use crate::{cgroup, clock, output};
+use crate::{clock, output};
 
 /// Bytes of a runtime's standard error that are kept.
 const KEPT_STDERR: usize = 16 * 1024;

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use evenkeel_shim::cgroup::CgroupDirectory;
 use evenkeel_shim::{
     Config, Exit, LogConfig, LogLine, Phase, Reply, Request, RestartConfig, RestartPolicy, Status, StopConfig, process,
 };
@@ -235,18 +236,20 @@ impl Drop for Container {
         if root.join(&self.config.id).exists() {
             let _ = Command::new("runc").arg("--root").arg(root).args(["delete", "--force", &self.config.id]).output();
         }
-        for (_, directory) in cgroups(&self.config.id) {
-            let _ = fs::remove_dir(directory);
+        for directory in cgroups(&self.config.id) {
+            let _ = fs::remove_dir(directory.path);
         }
     }
 }
 
 /// Gives the cgroup directories of a container, in whichever hierarchies this host has.
-fn cgroups(id: &str) -> Vec<(String, PathBuf)> {
+fn cgroups(id: &str) -> Vec<CgroupDirectory> {
     let root = Path::new("/sys/fs/cgroup");
     match root.join("cgroup.controllers").exists() {
-        true => vec![(String::new(), root.join(id))],
-        false => ["memory", "pids"].map(|name| (name.to_owned(), root.join(name).join(id))).to_vec(),
+        true => vec![CgroupDirectory { controller: None, path: root.join(id) }],
+        false => ["memory", "pids"]
+            .map(|name| CgroupDirectory { controller: Some(name.to_owned()), path: root.join(name).join(id) })
+            .to_vec(),
     }
 }
 
