@@ -227,5 +227,5 @@ pub enum Request {
 pub struct Reply {
     /// `None` for success.
     pub error: Option<String>,
-    pub status: Option<Status>,
+    pub status: Status,
 }

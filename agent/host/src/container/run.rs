@@ -31,7 +31,7 @@ impl Containers {
         fail_point!("container.shim.ready");
         let reply = self.ask(name, &Request::Start).await?;
         fail_point!("container.started");
-        self.status_of(name, reply)
+        Ok(reply.status)
     }
 
     /// Stops a container and leaves it stopped; `None` is the timeout of its manifest.
@@ -107,14 +107,6 @@ impl Containers {
         match reply.error {
             None => Ok(reply),
             Some(message) => Err(ContainerError::of(name, Failure::Refused(message))),
-        }
-    }
-
-    fn status_of(&self, name: &Name, reply: Reply) -> Result<Status, ContainerError> {
-        let read = || self.0.status(name).map_err(|failure| ContainerError::of(name, failure));
-        match reply.status {
-            Some(status) => Ok(status),
-            None => read()?.ok_or_else(|| ContainerError::of(name, Failure::NotRunning)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use evenkeel_shim::process::ExitStatus;
-use evenkeel_shim::{Exit, Phase, Reply};
+use evenkeel_shim::{Exit, Phase};
 use evenkeel_shim::{cgroup, fail_point};
 
 use super::{DAEMONIZE_WINDOW, Run, Stopping, Supervisor, Then};
@@ -89,8 +89,7 @@ impl Supervisor {
             let seconds = KILL_GRACE.as_secs();
             let error = format!("the main process did not end within {seconds} s of being killed; the kernel holds it");
             for waiter in std::mem::take(&mut self.waiters) {
-                self.server
-                    .reply(waiter.connection, &Reply { error: Some(error.clone()), status: Some(self.status.clone()) });
+                self.reply(waiter.connection, Some(error.clone()));
             }
         }
     }
@@ -139,7 +138,7 @@ impl Supervisor {
                 Phase::Failed { message, .. } => message.clone(),
                 _ => "another request stopped it meanwhile".to_owned(),
             });
-            self.server.reply(waiter.connection, &Reply { error, status: Some(self.status.clone()) });
+            self.reply(waiter.connection, error);
         }
     }
 

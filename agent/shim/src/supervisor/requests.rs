@@ -102,8 +102,8 @@ impl Supervisor {
         self.over = true;
     }
 
-    fn reply(&mut self, connection: ConnectionId, error: Option<String>) {
-        self.server.reply(connection, &Reply { error, status: Some(self.status.clone()) });
+    pub(super) fn reply(&mut self, connection: ConnectionId, error: Option<String>) {
+        self.server.reply(connection, &Reply { error, status: self.status.clone() });
     }
 
     /// Makes of a start that is due none.

@@ -138,7 +138,7 @@ fn a_status_that_could_not_be_written_is_written_while_the_container_talks() {
     kill(first, libc::SIGKILL);
     let deadline = Instant::now() + Duration::from_secs(10);
     let runs_again = |phase: Phase| matches!(phase, Phase::Running { pid, .. } if pid != first);
-    while !runs_again(container.ask(&Request::Reload).status.unwrap().phase) {
+    while !runs_again(container.ask(&Request::Reload).status.phase) {
         assert!(Instant::now() < deadline, "{}", container.own_log());
         std::thread::sleep(Duration::from_millis(20));
     }
