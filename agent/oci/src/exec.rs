@@ -17,14 +17,14 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::OciError;
 use super::arguments::Exec;
-use super::bundle::{Wanted, load};
+use super::bundle::{ProcessSpec, load};
 use super::cgroup::{OwnCgroup, join, unified_of};
 use super::command;
 use super::console::{Console, connect_to, own_window, take_terminal};
 use super::create::explain;
-use super::filter::Filter;
 use super::process::{Reporter, clone, reports};
-use super::record::{Place, Status};
+use super::record::{ContainerDirectory, Status};
+use super::seccomp::Filter;
 
 /// Signals that are passed on to the process.
 const PASSED_ON: [Signal; 6] =
@@ -32,28 +32,28 @@ const PASSED_ON: [Signal; 6] =
 
 /// Runs the process and gives its exit status; 0 where it is not waited for.
 pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
-    let place = Place::new(root, &arguments.id)?;
-    let (record, status) = place.load()?;
+    let container = ContainerDirectory::new(root, &arguments.id)?;
+    let (record, status) = container.load()?;
     let first = record.process.filter(|_| status == Status::Running);
     let (first, started) =
-        first.ok_or_else(|| OciError::Status { id: place.id.clone(), status: status.word(), wanted: "running" })?;
+        first.ok_or_else(|| OciError::Status { id: container.id.clone(), status: status.word(), wanted: "running" })?;
     let system = |what| {
-        let id = place.id.clone();
+        let id = container.id.clone();
         move |source: io::Error| OciError::System { id, what, source }
     };
     let config = record.bundle.join("config.json");
     let spec = load(&config)?;
     let of_container = spec.process().as_ref();
     let of_container = of_container.ok_or_else(|| OciError::MissingField { path: config.clone(), field: "process" })?;
-    let process = wanted_process(arguments, of_container, &place.id)?;
+    let stated = stated_process(arguments, of_container, &container.id)?;
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
-    let mut wanted = Wanted::of(arguments.process.as_deref().unwrap_or(&config), &process, seccomp)?;
-    let filter = wanted.seccomp.as_ref().map(|policy| Filter::of(root, policy)).transpose();
-    let filter = filter.map_err(|source| OciError::Filter { id: place.id.clone(), source })?;
+    let mut process = ProcessSpec::of(arguments.process.as_deref().unwrap_or(&config), &stated, seccomp)?;
+    let filter = process.seccomp.as_ref().map(|policy| Filter::of(root, policy)).transpose();
+    let filter = filter.map_err(|source| OciError::Filter { id: container.id.clone(), source })?;
 
     let waited = waited_signals();
     waited.thread_block().map_err(|errno| system("cannot block signals")(errno.into()))?;
-    let (console, socket) = match (&arguments.console_socket, wanted.terminal) {
+    let (console, socket) = match (&arguments.console_socket, process.terminal) {
         (_, false) => (None, None),
         (Some(path), true) => {
             let connected = connect_to(path);
@@ -62,12 +62,12 @@ pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
         }
         (None, true) => {
             let pair = Console::pair().map_err(|errno| system("cannot make the console's socket")(errno.into()))?;
-            wanted.window = wanted.window.or_else(own_window);
+            process.window = process.window.or_else(own_window);
             (Some(pair.0), Some(pair.1))
         }
     };
 
-    let in_cgroup = |source| OciError::MakeCgroup { id: place.id.clone(), source };
+    let in_cgroup = |source| OciError::MakeCgroup { id: container.id.clone(), source };
     let cgroup = OwnCgroup::of_host(&record.cgroup).map_err(|source| in_cgroup(source.into()))?;
     let tasks = cgroup.to_join().map_err(in_cgroup)?;
     let into = cgroup.to_clone_into().map_err(system("cannot open its cgroup"))?;
@@ -76,12 +76,12 @@ pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
     let pidfd = pidfd.map_err(|errno| system("its process has ended")(errno.into()))?;
     if start_time(first.unsigned_abs()) != Some(started) {
         let status = Status::Stopped.word();
-        return Err(OciError::Status { id: place.id, status, wanted: "running" });
+        return Err(OciError::Status { id: container.id, status, wanted: "running" });
     }
     // Only what is cloned from now on is in it.
     setns(&pidfd, CloneFlags::CLONE_NEWPID).map_err(|errno| system("cannot enter it")(errno.into()))?;
     let (mut reports, reporter) = reports().map_err(system("cannot make a pipe"))?;
-    let tenant = Tenant { wanted: &wanted, filter: filter.as_ref(), tasks, pidfd, socket, reporter };
+    let tenant = Tenant { process: &process, filter: filter.as_ref(), tasks, pidfd, socket, reporter };
     fail_point!("oci.executing");
     let pid = tenant.clone_into(into, first.unsigned_abs()).map_err(system("cannot clone a process into it"))?;
     if let Some(path) = &arguments.pid_file {
@@ -89,7 +89,7 @@ pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
     }
     fail_point!("oci.executed");
     let run = reports.wait_until_run().map_err(system("cannot hear from its process"))?;
-    run.map_err(|verdict| explain(&place.id, pid, verdict, &cgroup))?;
+    run.map_err(|verdict| explain(&container.id, pid, verdict, &cgroup))?;
     let pid = pid.unsigned_abs();
     let ended = match (console, arguments.detach) {
         (_, true) => return Ok(0),
@@ -103,7 +103,7 @@ pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
 
 /// What a further process is made with.
 struct Tenant<'a> {
-    wanted: &'a Wanted,
+    process: &'a ProcessSpec,
     filter: Option<&'a Filter>,
     /// See [`OwnCgroup::to_join`].
     tasks: Vec<File>,
@@ -134,7 +134,7 @@ impl Tenant<'_> {
         let (status, message) = match self.prepare() {
             Err(refusal) => refusal,
             Ok(()) => match self.reporter.ready() {
-                Ok(()) => command::run(self.wanted),
+                Ok(()) => command::run(self.process),
                 Err(error) => (1, error.to_string()),
             },
         };
@@ -155,12 +155,12 @@ impl Tenant<'_> {
         if let Some(socket) = self.socket.take() {
             take_terminal(socket).map_err(|errno| at("terminal", errno.into()))?;
         }
-        command::prepare(self.wanted, self.filter)
+        command::prepare(self.process, self.filter)
     }
 }
 
 /// The container's own process with what the command line says otherwise.
-fn wanted_process(arguments: &Exec, of_container: &Process, id: &str) -> Result<Process, OciError> {
+fn stated_process(arguments: &Exec, of_container: &Process, id: &str) -> Result<Process, OciError> {
     if let Some(path) = &arguments.process {
         let bytes = std::fs::read(path).map_err(|source| OciError::File { path: path.clone(), source })?;
         return serde_json::from_slice(&bytes).map_err(|source| OciError::Json { path: path.clone(), source });

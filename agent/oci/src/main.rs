@@ -18,14 +18,14 @@ mod create;
 mod delete;
 mod error;
 mod exec;
-mod filter;
 mod init;
 mod kill;
 mod mounts;
 mod privileges;
 mod process;
 mod record;
-mod root;
+mod rootfs;
+mod seccomp;
 mod start;
 mod state;
 

@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 
 use super::cgroup::{Directories, OwnCgroup};
-use super::root::{Missing, Root, attach, detached_copy, set_attributes};
+use super::rootfs::{Missing, Rootfs, attach, detached_copy, set_attributes};
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 
@@ -92,7 +92,7 @@ impl Mount {
     }
 
     /// Makes the mount.
-    pub fn make(&self, root: &Root, cgroup: &OwnCgroup) -> io::Result<()> {
+    pub fn make(&self, root: &Rootfs, cgroup: &OwnCgroup) -> io::Result<()> {
         match &self.what {
             What::FileSystem { name, source, parameters } => {
                 let target = self.target_of(root, name)?;
@@ -117,7 +117,7 @@ impl Mount {
 
     /// Finds the place of a file system. Those of the kernel's own go onto a real directory: an image that has a link there would
     /// have paths below hidden somewhere else.
-    fn target_of(&self, root: &Root, name: &str) -> io::Result<OwnedFd> {
+    fn target_of(&self, root: &Rootfs, name: &str) -> io::Result<OwnedFd> {
         let target = root.find_or_make(&self.target, Missing::Directory)?;
         if matches!(name, "proc" | "sysfs") {
             let parent = root.find(self.target.parent().unwrap_or(Path::new("/")))?;
@@ -146,7 +146,7 @@ impl Mount {
 
     /// Shows the container its own cgroup: by itself for cgroup v2, and for v1 one directory for each hierarchy, named as on the
     /// host, where several controllers may share one.
-    fn mount_cgroup(&self, root: &Root, target: BorrowedFd<'_>, cgroup: &OwnCgroup) -> io::Result<()> {
+    fn mount_cgroup(&self, root: &Rootfs, target: BorrowedFd<'_>, cgroup: &OwnCgroup) -> io::Result<()> {
         let directories = match &cgroup.directories {
             Directories::Unified { directory, .. } => {
                 let tree = copy_of(directory, false)?;
@@ -162,7 +162,8 @@ impl Mount {
             let Some(own) = directory.hierarchy.file_name() else { continue };
             mkdirat(&table, own, Mode::from_raw_mode(0o755))?;
             // Where controllers share a hierarchy, each of them is found by its name too.
-            for other in directory.controllers.iter().filter(|name| own != name.as_str() && !name.starts_with("name=")) {
+            for other in directory.controllers.iter().filter(|name| own != name.as_str() && !name.starts_with("name="))
+            {
                 symlinkat(own, &table, other.as_str())?;
             }
             let tree = copy_of(&directory.directory, false)?;
@@ -204,7 +205,7 @@ fn copy_of(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
 }
 
 /// Hides paths of the kernel's that tell of the host: nothing is to be read there any more.
-pub fn mask(root: &Root, paths: &[String]) -> Result<(), (String, io::Error)> {
+pub fn mask(root: &Rootfs, paths: &[String]) -> Result<(), (String, io::Error)> {
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let failed = |error| (path.clone(), error);
@@ -230,7 +231,7 @@ pub fn mask(root: &Root, paths: &[String]) -> Result<(), (String, io::Error)> {
 }
 
 /// Makes paths read-only with all that is mounted below; those that are not there are passed over.
-pub fn make_read_only(root: &Root, paths: &[String]) -> Result<(), (String, io::Error)> {
+pub fn make_read_only(root: &Rootfs, paths: &[String]) -> Result<(), (String, io::Error)> {
     for path in paths {
         let failed = |error| (path.clone(), error);
         let Some(target) = root.find(Path::new(path)).map_err(failed)? else { continue };

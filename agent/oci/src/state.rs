@@ -6,15 +6,15 @@ use std::path::Path;
 use serde_json::json;
 
 use super::OciError;
-use super::record::{Place, Status};
+use super::record::{ContainerDirectory, Status};
 
 pub fn print(root: &Path, id: &str) -> Result<(), OciError> {
-    let place = Place::new(root, id)?;
-    let (record, status) = place.load()?;
+    let container = ContainerDirectory::new(root, id)?;
+    let (record, status) = container.load()?;
     let pid = record.process.filter(|_| status != Status::Stopped).map_or(0, |(pid, _)| pid);
     let state = json!({
         "ociVersion": record.version,
-        "id": place.id,
+        "id": container.id,
         "status": status.word(),
         "pid": pid,
         "bundle": record.bundle,
@@ -22,5 +22,5 @@ pub fn print(root: &Path, id: &str) -> Result<(), OciError> {
         "annotations": record.annotations,
     });
     let written = writeln!(io::stdout(), "{state:#}");
-    written.map_err(|source| OciError::System { id: place.id, what: "cannot print its state", source })
+    written.map_err(|source| OciError::System { id: container.id, what: "cannot print its state", source })
 }
