@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use daemon::{Place, StartError};
+use daemon::{LockedSocket, StartError};
 use evenkeel_shim::EXIT_LOCKED;
 use evenkeel_shim::fail_point;
 use supervisor::Supervisor;
@@ -67,11 +67,11 @@ fn supervise(config_path: PathBuf, runtime_timeout: Duration) -> Result<(), Star
     let config_path =
         std::path::absolute(&config_path).map_err(|source| StartError::Read { path: config_path.clone(), source })?;
     let config = daemon::load(&config_path)?;
-    let place = Place::take(&config.socket)?;
+    let socket = LockedSocket::take(&config.socket)?;
     fail_point!("shim.listening");
     let caller = daemon::detach(&config_path.with_file_name(OWN_LOG))?;
     fail_point!("shim.detached");
-    let mut supervisor = Supervisor::new(config_path, config, place, runtime_timeout)?;
+    let mut supervisor = Supervisor::new(config_path, config, socket, runtime_timeout)?;
     supervisor.announce()?;
     fail_point!("shim.announced");
     caller.release();

@@ -8,9 +8,9 @@ use evenkeel_shim::{cgroup, fail_point};
 
 use super::{DAEMONIZE_WINDOW, Run, Stopping, Supervisor, Then};
 use crate::backoff;
+use crate::clock;
 use crate::runtime::RuntimeError;
 use crate::survivors::Accounting;
-use crate::clock;
 
 /// How long output may still come after the main process ended, from processes outside of its pid namespace.
 const DRAIN: Duration = Duration::from_secs(2);

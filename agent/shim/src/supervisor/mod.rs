@@ -22,7 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::daemon::{self, Place, StartError};
+use crate::daemon::{self, LockedSocket, StartError};
 use crate::health::Probes;
 use crate::log::Log;
 use crate::output::Output;
@@ -44,7 +44,7 @@ pub struct Supervisor {
     config: Config,
     /// Longest time that a verb of the runtime may take.
     runtime_timeout: Duration,
-    place: Place,
+    socket: LockedSocket,
     signals: SignalFd,
     server: Server,
     output: Output,
@@ -104,7 +104,7 @@ impl Supervisor {
     pub fn new(
         config_path: PathBuf,
         config: Config,
-        place: Place,
+        socket: LockedSocket,
         runtime_timeout: Duration,
     ) -> Result<Self, StartError> {
         let call = |call| move |source| StartError::Call { call, source };
@@ -115,7 +115,7 @@ impl Supervisor {
         set.thread_block().map_err(|error| call("block signals")(error.into()))?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .map_err(|error| call("make a signal descriptor")(error.into()))?;
-        let listener = place.listener.try_clone().map_err(call("clone the socket"))?;
+        let listener = socket.listener.try_clone().map_err(call("clone the socket"))?;
         let pid = std::process::id();
         let status = Status {
             id: config.id.clone(),
@@ -130,7 +130,7 @@ impl Supervisor {
             config_path,
             config,
             runtime_timeout,
-            place,
+            socket,
             signals,
             server: Server::new(listener),
             reaper: Reaper::default(),
@@ -267,7 +267,7 @@ impl Supervisor {
 
     /// Listens anew and writes the status again, for whoever cannot ask because somebody removed the files.
     fn make_files_again(&mut self) {
-        match self.place.listen_again() {
+        match self.socket.listen_again() {
             Ok(listener) => self.server.listen_on(listener),
             Err(error) => self.note(&error),
         }

@@ -98,7 +98,7 @@ impl Supervisor {
         if fs::metadata(&own_log).is_ok_and(|metadata| metadata.len() == 0) {
             let _ = fs::remove_file(own_log);
         }
-        self.place.leave();
+        self.socket.leave();
         self.over = true;
     }
 
