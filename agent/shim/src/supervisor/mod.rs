@@ -9,6 +9,7 @@ mod end;
 mod probe;
 mod requests;
 mod start;
+mod verb;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -210,7 +211,7 @@ impl Supervisor {
     ///
     /// `said` is the standard error of a verb under way. Requests wake it, and are taken by the caller, only where
     /// `serve` is set.
-    fn turn(&mut self, deadline: Option<Instant>, said: Option<&mut start::Said>, serve: bool) -> bool {
+    fn turn(&mut self, deadline: Option<Instant>, said: Option<&mut verb::Said>, serve: bool) -> bool {
         let mut polled: Vec<libc::pollfd> = Vec::with_capacity(8);
         let mut add = |fd: RawFd| polled.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
         add(self.signals.as_raw_fd());
