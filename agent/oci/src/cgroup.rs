@@ -77,7 +77,7 @@ impl OwnCgroup {
             Directories::Separate(all) => {
                 for own in all {
                     make_separate(&own.hierarchy, &own.directory, own.has("cpuset"))?;
-                    if own.has("devices") {
+                    if own.has("devices") && !rules.is_empty() {
                         write_rules(&own.directory, rules)?;
                     }
                 }
@@ -175,44 +175,59 @@ fn make_unified(root: &Path, directory: &Path) -> Result<(), MakeError> {
 
 /// Lets the cgroups below have every controller that this one has (`cgroup.subtree_control`).
 fn hand_down(directory: &Path) -> Result<(), MakeError> {
-    let path = directory.join("cgroup.controllers");
-    let controllers = fs::read_to_string(&path).map_err(|source| MakeError::File { path, source })?;
-    let all: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
+    let controllers = read(&directory.join("cgroup.controllers"))?;
     let path = directory.join("cgroup.subtree_control");
-    if all.is_empty() || fs::write(&path, all.join(" ")).is_ok() {
+    let handed_down = read(&path)?;
+    // A write waits for the removal of other cgroups, also where it changes nothing.
+    let is_handed_down = |name: &&str| handed_down.split_whitespace().any(|other| other == *name);
+    let missing = controllers.split_whitespace().filter(|name| !is_handed_down(name));
+    let missing: Vec<String> = missing.map(|name| format!("+{name}")).collect();
+    if missing.is_empty() || fs::write(&path, missing.join(" ")).is_ok() {
         return Ok(());
     }
     // One of them refuses, as `cpu` does beside real-time processes; a limit that then has no file is told by its name.
-    for one in all {
+    for one in missing {
         let _ = fs::write(&path, one);
     }
     Ok(())
 }
 
+/// Makes a cgroup in a hierarchy of cgroup v1, and what is missing above it, which is seldom anything.
 fn make_separate(hierarchy: &Path, directory: &Path, has_sets: bool) -> Result<(), MakeError> {
-    let names = directory.strip_prefix(hierarchy).unwrap_or(directory);
-    let mut above = hierarchy.to_owned();
-    for name in names {
-        let parent = above.clone();
-        above.push(name);
-        make_directory(&above)?;
-        if has_sets {
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                inherit(&parent.join(file), &above.join(file))?;
-            }
+    let parent = directory.parent().filter(|_| directory != hierarchy);
+    let is_new = match (fs::create_dir(directory), parent) {
+        (Ok(()), _) => true,
+        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            make_separate(hierarchy, parent, has_sets)?;
+            make_directory(directory)?;
+            true
+        }
+        (Err(source), _) => return Err(MakeError::File { path: directory.to_owned(), source }),
+    };
+    if has_sets {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            fill_set(hierarchy, directory, file, is_new)?;
         }
     }
     Ok(())
 }
 
-/// Takes over what a set of processors or memory nodes is above: nothing can join one that is empty (cpusets(7)).
-fn inherit(from: &Path, to: &Path) -> Result<(), MakeError> {
-    let read =
-        |path: &Path| fs::read_to_string(path).map_err(|source| MakeError::File { path: path.to_owned(), source });
-    if !read(to)?.trim().is_empty() {
-        return Ok(());
+/// Has a set of processors or memory nodes be what it is above, where it is empty: nothing can join that (cpusets(7)). Gives what
+/// it is.
+///
+/// One above may be empty too, left so by a call that was killed.
+fn fill_set(hierarchy: &Path, directory: &Path, file: &str, is_new: bool) -> Result<String, MakeError> {
+    let path = directory.join(file);
+    let own = if is_new { String::new() } else { read(&path)? };
+    match directory.parent() {
+        Some(parent) if own.trim().is_empty() && directory != hierarchy => {
+            let above = fill_set(hierarchy, parent, file, false)?;
+            fs::write(&path, above.trim()).map_err(|source| MakeError::File { path, source })?;
+            Ok(above)
+        }
+        _ => Ok(own),
     }
-    fs::write(to, read(from)?.trim()).map_err(|source| MakeError::File { path: to.to_owned(), source })
 }
 
 fn make_directory(path: &Path) -> Result<(), MakeError> {
@@ -224,11 +239,24 @@ fn make_directory(path: &Path) -> Result<(), MakeError> {
     }
 }
 
-/// Writes device rules to the controller of cgroup v1, in their order.
+fn read(path: &Path) -> Result<String, MakeError> {
+    fs::read_to_string(path).map_err(|source| MakeError::File { path: path.to_owned(), source })
+}
+
+/// Writes device rules to the controller of cgroup v1, in their order: each write is one.
 fn write_rules(directory: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), MakeError> {
+    let open = |name: &str| {
+        let path = directory.join(name);
+        match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => Ok((path, file)),
+            Err(source) => Err(MakeError::File { path, source }),
+        }
+    };
+    let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
     for rule in rules {
-        let path = directory.join(if rule.allow() { "devices.allow" } else { "devices.deny" });
-        fs::write(&path, rule_text(rule)).map_err(|source| MakeError::File { path, source })?;
+        let (path, mut file) = if rule.allow() { (&allow.0, &allow.1) } else { (&deny.0, &deny.1) };
+        let written = file.write_all(rule_text(rule).as_bytes());
+        written.map_err(|source| MakeError::File { path: path.clone(), source })?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount as OciMount;
-use rustix::fs::{CWD, FileType, Mode, fstat, mkdirat, symlinkat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, symlinkat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, open_tree,
@@ -105,12 +105,12 @@ impl Mount {
                     FileType::Directory => Missing::Directory,
                     _ => Missing::File,
                 };
-                self.restrict(tree.as_fd())?;
+                self.restrict(tree.as_fd(), false)?;
                 attach(tree.as_fd(), root.find_or_make(&self.target, missing)?.as_fd())
             }
             What::Cgroup => {
                 let target = root.find_or_make(&self.target, Missing::Directory)?;
-                self.mount_cgroup(root, target.as_fd(), cgroup)
+                self.mount_cgroup(target.as_fd(), cgroup)
             }
         }
     }
@@ -133,10 +133,11 @@ impl Mount {
         Ok(target)
     }
 
-    fn restrict(&self, tree: BorrowedFd<'_>) -> io::Result<()> {
+    /// Sets the attributes of a mount, and those of all that is mounted below.
+    fn restrict(&self, tree: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
         if self.attributes != 0 {
             let is_timed = self.attributes & libc::MOUNT_ATTR__ATIME != 0;
-            set_attributes(tree, self.attributes, if is_timed { libc::MOUNT_ATTR__ATIME } else { 0 }, false)?;
+            set_attributes(tree, self.attributes, if is_timed { libc::MOUNT_ATTR__ATIME } else { 0 }, recursive)?;
         }
         if self.attributes_below != 0 {
             set_attributes(tree, self.attributes_below, 0, true)?;
@@ -146,11 +147,11 @@ impl Mount {
 
     /// Shows the container its own cgroup: by itself for cgroup v2, and for v1 one directory for each hierarchy, named as on the
     /// host, where several controllers may share one.
-    fn mount_cgroup(&self, root: &Rootfs, target: BorrowedFd<'_>, cgroup: &OwnCgroup) -> io::Result<()> {
+    fn mount_cgroup(&self, target: BorrowedFd<'_>, cgroup: &OwnCgroup) -> io::Result<()> {
         let directories = match &cgroup.directories {
             Directories::Unified { directory, .. } => {
                 let tree = copy_of(directory, false)?;
-                self.restrict(tree.as_fd())?;
+                self.restrict(tree.as_fd(), false)?;
                 return attach(tree.as_fd(), target);
             }
             Directories::Separate(directories) => directories,
@@ -167,11 +168,10 @@ impl Mount {
                 symlinkat(own, &table, other.as_str())?;
             }
             let tree = copy_of(&directory.directory, false)?;
-            self.restrict(tree.as_fd())?;
-            let inside = root.find(&self.target.join(own))?.ok_or(io::ErrorKind::NotFound)?;
+            let inside = openat(&table, own, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
             attach(tree.as_fd(), inside.as_fd())?;
         }
-        self.restrict(table.as_fd())
+        self.restrict(table.as_fd(), true)
     }
 }
 
