@@ -39,12 +39,12 @@ pub struct Bundle {
     pub cgroup: PathBuf,
     pub resources: Resources,
     pub devices: Vec<LinuxDeviceCgroup>,
-    pub process: Wanted,
+    pub process: ProcessSpec,
 }
 
 /// One process as it is to be: the container's first, or a further one.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct ProcessSpec {
     /// At least the command.
     pub arguments: Vec<String>,
     /// `NAME=value`.
@@ -103,7 +103,7 @@ impl Bundle {
         let linux = spec.linux().as_ref().ok_or_else(|| judge.missing("linux"))?;
         let root = spec.root().as_ref().ok_or_else(|| judge.missing("root"))?;
         refuse_all(&judge, spec, linux)?;
-        let process = Wanted::of(&config, process, linux.seccomp().clone())?;
+        let process = ProcessSpec::of(&config, process, linux.seccomp().clone())?;
         judge.refuse(&[(process.terminal, "process.terminal of the first process")])?;
         let mounts = spec.mounts().iter().flatten().map(Mount::of).collect::<Result<Vec<_>, _>>();
         let resources = linux.resources().as_ref();
@@ -177,9 +177,9 @@ fn refuse_all(judge: &Judge<'_>, spec: &Spec, linux: &Linux) -> Result<(), OciEr
     ])
 }
 
-impl Wanted {
+impl ProcessSpec {
     /// Reads a process; `path` is the file that it stands in.
-    pub fn of(path: &Path, process: &Process, seccomp: Option<LinuxSeccomp>) -> Result<Wanted, OciError> {
+    pub fn of(path: &Path, process: &Process, seccomp: Option<LinuxSeccomp>) -> Result<ProcessSpec, OciError> {
         let judge = Judge(path);
         let is_stated = |text: Option<&str>| text.is_some_and(|text| !text.is_empty());
         let notifies = |policy: &LinuxSeccomp| {
@@ -208,7 +208,7 @@ impl Wanted {
             }
         }
         let user = process.user();
-        Ok(Wanted {
+        Ok(ProcessSpec {
             arguments,
             environment: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().clone(),

@@ -12,21 +12,29 @@ use std::path::{Path, PathBuf};
 use evenkeel_host::container::cgroup::{Cgroup, CgroupError, Hierarchies};
 use evenkeel_host::container::devices::{self, DevicesError};
 use evenkeel_schema::Resources;
+use evenkeel_shim::cgroup::oom_kills;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-/// The container's cgroup in each hierarchy.
+/// The container's cgroup.
 #[derive(Clone, Debug)]
-pub enum OwnCgroup {
+pub struct OwnCgroup {
+    cgroup: Cgroup,
+    pub directories: Directories,
+}
+
+/// A cgroup's directory in each hierarchy.
+#[derive(Clone, Debug)]
+pub enum Directories {
     /// cgroup v2 alone.
     Unified { root: PathBuf, directory: PathBuf },
     /// Hierarchies of their own for controllers.
-    Separate(Vec<Place>),
+    Separate(Vec<HierarchyDirectory>),
 }
 
-/// The cgroup's directory in one hierarchy of cgroup v1.
+/// A cgroup's directory in one hierarchy of cgroup v1.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct HierarchyDirectory {
     /// Where the hierarchy is mounted.
     pub hierarchy: PathBuf,
     pub directory: PathBuf,
@@ -50,43 +58,27 @@ pub enum MakeError {
 }
 
 impl OwnCgroup {
-    /// Finds the places of the cgroup at a path that is absolute from the root of every hierarchy. Nothing is made yet.
+    /// Finds the directories of the cgroup at a path that is absolute from the root of every hierarchy. Nothing is made yet.
     pub fn of_host(path: &Path) -> Result<OwnCgroup, CgroupError> {
-        let path = path.strip_prefix("/").unwrap_or(path);
-        match Hierarchies::of_host()? {
-            Hierarchies::Unified(root) => Ok(OwnCgroup::Unified { directory: root.join(path), root }),
-            Hierarchies::Separate { controllers, .. } => {
-                let mut places: Vec<Place> = Vec::new();
-                for (controller, hierarchy) in controllers {
-                    match places.iter_mut().find(|place| place.hierarchy == hierarchy) {
-                        Some(place) => place.controllers.push(controller),
-                        None => places.push(Place {
-                            directory: hierarchy.join(path),
-                            hierarchy,
-                            controllers: vec![controller],
-                        }),
-                    }
-                }
-                Ok(OwnCgroup::Separate(places))
-            }
-        }
+        let hierarchies = Hierarchies::of_host()?;
+        let directories = Directories::of(&hierarchies, path.strip_prefix("/").unwrap_or(path));
+        Ok(OwnCgroup { cgroup: Cgroup::new(hierarchies, path), directories })
     }
 
     /// Makes the cgroup, or completes one that is there, with limits and device rules.
     pub fn make(&self, path: &Path, resources: &Resources, rules: &[LinuxDeviceCgroup]) -> Result<(), MakeError> {
-        match self {
-            OwnCgroup::Unified { root, directory } => {
+        match &self.directories {
+            Directories::Unified { root, directory } => {
                 make_unified(root, directory)?;
                 if !rules.is_empty() {
                     devices::restrict(path, rules)?;
                 }
             }
-            OwnCgroup::Separate(places) => {
-                for place in places {
-                    let has_sets = place.controllers.iter().any(|name| name == "cpuset");
-                    make_separate(&place.hierarchy, &place.directory, has_sets)?;
-                    if place.controllers.iter().any(|name| name == "devices") {
-                        write_rules(&place.directory, rules)?;
+            Directories::Separate(all) => {
+                for own in all {
+                    make_separate(&own.hierarchy, &own.directory, own.has("cpuset"))?;
+                    if own.has("devices") && !rules.is_empty() {
+                        write_rules(&own.directory, rules)?;
                     }
                 }
             }
@@ -95,39 +87,59 @@ impl OwnCgroup {
         if *resources == Resources::default() {
             return Ok(());
         }
-        Ok(Cgroup::of_host(path)?.set_limits(resources)?)
+        Ok(self.cgroup.set_limits(resources)?)
     }
 
     /// Opens what [`crate::process::clone`] puts a new process into: the directory of cgroup v2.
     pub fn to_clone_into(&self) -> io::Result<Option<OwnedFd>> {
-        match self {
-            OwnCgroup::Unified { directory, .. } => open_directory(directory).map(Some),
-            OwnCgroup::Separate(_) => Ok(None),
+        match &self.directories {
+            Directories::Unified { directory, .. } => open_directory(directory).map(Some),
+            Directories::Separate(_) => Ok(None),
         }
     }
 
     /// Opens what [`join`] writes to: the `tasks` of each hierarchy of cgroup v1.
     pub fn to_join(&self) -> Result<Vec<File>, MakeError> {
-        let OwnCgroup::Separate(places) = self else { return Ok(Vec::new()) };
-        let open = |place: &Place| {
-            let path = place.directory.join("tasks");
+        let Directories::Separate(all) = &self.directories else { return Ok(Vec::new()) };
+        let open = |own: &HierarchyDirectory| {
+            let path = own.directory.join("tasks");
             OpenOptions::new().write(true).open(&path).map_err(|source| MakeError::File { path, source })
         };
-        places.iter().map(open).collect()
+        all.iter().map(open).collect()
     }
 
     /// Tells whether the kernel ended a process of the cgroup for want of memory.
     pub fn ran_out_of_memory(&self) -> bool {
-        let file = match self {
-            OwnCgroup::Unified { directory, .. } => Some(directory.join("memory.events")),
-            OwnCgroup::Separate(places) => {
-                let of_memory = |place: &&Place| place.controllers.iter().any(|name| name == "memory");
-                places.iter().find(of_memory).map(|place| place.directory.join("memory.oom_control"))
+        oom_kills(&self.cgroup.directories()) > 0
+    }
+}
+
+impl Directories {
+    fn of(hierarchies: &Hierarchies, path: &Path) -> Directories {
+        let controllers = match hierarchies {
+            Hierarchies::Unified(root) => {
+                return Directories::Unified { root: root.clone(), directory: root.join(path) };
             }
+            Hierarchies::Separate { controllers, .. } => controllers,
         };
-        let text = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count.is_some_and(|count| count.trim() != "0")
+        let mut all: Vec<HierarchyDirectory> = Vec::new();
+        for (controller, hierarchy) in controllers {
+            match all.iter_mut().find(|own| own.hierarchy == *hierarchy) {
+                Some(own) => own.controllers.push(controller.clone()),
+                None => all.push(HierarchyDirectory {
+                    hierarchy: hierarchy.clone(),
+                    directory: hierarchy.join(path),
+                    controllers: vec![controller.clone()],
+                }),
+            }
+        }
+        Directories::Separate(all)
+    }
+}
+
+impl HierarchyDirectory {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
     }
 }
 
@@ -163,44 +175,59 @@ fn make_unified(root: &Path, directory: &Path) -> Result<(), MakeError> {
 
 /// Lets the cgroups below have every controller that this one has (`cgroup.subtree_control`).
 fn hand_down(directory: &Path) -> Result<(), MakeError> {
-    let path = directory.join("cgroup.controllers");
-    let controllers = fs::read_to_string(&path).map_err(|source| MakeError::File { path, source })?;
-    let all: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
+    let controllers = read(&directory.join("cgroup.controllers"))?;
     let path = directory.join("cgroup.subtree_control");
-    if all.is_empty() || fs::write(&path, all.join(" ")).is_ok() {
+    let handed_down = read(&path)?;
+    // A write waits for the removal of other cgroups, also where it changes nothing.
+    let is_handed_down = |name: &&str| handed_down.split_whitespace().any(|other| other == *name);
+    let missing = controllers.split_whitespace().filter(|name| !is_handed_down(name));
+    let missing: Vec<String> = missing.map(|name| format!("+{name}")).collect();
+    if missing.is_empty() || fs::write(&path, missing.join(" ")).is_ok() {
         return Ok(());
     }
     // One of them refuses, as `cpu` does beside real-time processes; a limit that then has no file is told by its name.
-    for one in all {
+    for one in missing {
         let _ = fs::write(&path, one);
     }
     Ok(())
 }
 
+/// Makes a cgroup in a hierarchy of cgroup v1, and what is missing above it, which is seldom anything.
 fn make_separate(hierarchy: &Path, directory: &Path, has_sets: bool) -> Result<(), MakeError> {
-    let names = directory.strip_prefix(hierarchy).unwrap_or(directory);
-    let mut above = hierarchy.to_owned();
-    for name in names {
-        let parent = above.clone();
-        above.push(name);
-        make_directory(&above)?;
-        if has_sets {
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                inherit(&parent.join(file), &above.join(file))?;
-            }
+    let parent = directory.parent().filter(|_| directory != hierarchy);
+    let is_new = match (fs::create_dir(directory), parent) {
+        (Ok(()), _) => true,
+        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            make_separate(hierarchy, parent, has_sets)?;
+            make_directory(directory)?;
+            true
+        }
+        (Err(source), _) => return Err(MakeError::File { path: directory.to_owned(), source }),
+    };
+    if has_sets {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            fill_set(hierarchy, directory, file, is_new)?;
         }
     }
     Ok(())
 }
 
-/// Takes over what a set of processors or memory nodes is above: nothing can join one that is empty (cpusets(7)).
-fn inherit(from: &Path, to: &Path) -> Result<(), MakeError> {
-    let read =
-        |path: &Path| fs::read_to_string(path).map_err(|source| MakeError::File { path: path.to_owned(), source });
-    if !read(to)?.trim().is_empty() {
-        return Ok(());
+/// Has a set of processors or memory nodes be what it is above, where it is empty: nothing can join that (cpusets(7)). Gives what
+/// it is.
+///
+/// One above may be empty too, left so by a call that was killed.
+fn fill_set(hierarchy: &Path, directory: &Path, file: &str, is_new: bool) -> Result<String, MakeError> {
+    let path = directory.join(file);
+    let own = if is_new { String::new() } else { read(&path)? };
+    match directory.parent() {
+        Some(parent) if own.trim().is_empty() && directory != hierarchy => {
+            let above = fill_set(hierarchy, parent, file, false)?;
+            fs::write(&path, above.trim()).map_err(|source| MakeError::File { path, source })?;
+            Ok(above)
+        }
+        _ => Ok(own),
     }
-    fs::write(to, read(from)?.trim()).map_err(|source| MakeError::File { path: to.to_owned(), source })
 }
 
 fn make_directory(path: &Path) -> Result<(), MakeError> {
@@ -212,11 +239,24 @@ fn make_directory(path: &Path) -> Result<(), MakeError> {
     }
 }
 
-/// Writes device rules to the controller of cgroup v1, in their order.
+fn read(path: &Path) -> Result<String, MakeError> {
+    fs::read_to_string(path).map_err(|source| MakeError::File { path: path.to_owned(), source })
+}
+
+/// Writes device rules to the controller of cgroup v1, in their order: each write is one.
 fn write_rules(directory: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), MakeError> {
+    let open = |name: &str| {
+        let path = directory.join(name);
+        match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => Ok((path, file)),
+            Err(source) => Err(MakeError::File { path, source }),
+        }
+    };
+    let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
     for rule in rules {
-        let path = directory.join(if rule.allow() { "devices.allow" } else { "devices.deny" });
-        fs::write(&path, rule_text(rule)).map_err(|source| MakeError::File { path, source })?;
+        let (path, mut file) = if rule.allow() { (&allow.0, &allow.1) } else { (&deny.0, &deny.1) };
+        let written = file.write_all(rule_text(rule).as_bytes());
+        written.map_err(|source| MakeError::File { path: path.clone(), source })?;
     }
     Ok(())
 }

@@ -14,10 +14,10 @@ use nix::sys::stat::{Mode, umask};
 use rustix::fs::{FileType, fchown, fstat};
 use rustix::process::Uid;
 
-use super::bundle::{DEFAULT_PATH, Wanted};
+use super::bundle::{DEFAULT_PATH, ProcessSpec};
 use super::console::set_window;
-use super::filter::Filter;
 use super::privileges::give_up;
+use super::seccomp::Filter;
 
 /// Exit status where something other than the command is at fault.
 const FAILURE: i32 = 1;
@@ -30,30 +30,30 @@ const NOT_FOUND: i32 = 127;
 pub type Refusal = (i32, String);
 
 /// Does everything up to the command: nothing of it may go wrong any more but the command itself.
-pub fn prepare(wanted: &Wanted, filter: Option<&Filter>) -> Result<(), Refusal> {
+pub fn prepare(process: &ProcessSpec, filter: Option<&Filter>) -> Result<(), Refusal> {
     let failed = |what: String| (FAILURE, what);
-    enter(&wanted.cwd).map_err(|error| failed(format!("working directory {}: {error}", wanted.cwd.display())))?;
-    own_streams(wanted);
-    if let Some(window) = wanted.window {
+    enter(&process.cwd).map_err(|error| failed(format!("working directory {}: {error}", process.cwd.display())))?;
+    own_streams(process);
+    if let Some(window) = process.window {
         // Without a terminal at its standard input there is nothing to set.
         let _ = set_window(std::io::stdin().as_fd(), window);
     }
-    umask(Mode::from_bits_truncate(wanted.user.umask));
+    umask(Mode::from_bits_truncate(process.user.umask));
     hand_nothing_down().map_err(|errno| failed(format!("open files: {errno}")))?;
-    give_up(wanted, filter).map_err(|(step, error)| failed(format!("{step}: {error}")))?;
-    find(wanted).map(drop).map_err(|(errno, command)| cannot_run(&command, errno))
+    give_up(process, filter).map_err(|(step, error)| failed(format!("{step}: {error}")))?;
+    find(process).map(drop).map_err(|(errno, command)| cannot_run(&command, errno))
 }
 
 /// Lets the user have its standard streams: an image's program may open them again by `/dev/stdout`, and a pipe is its
 /// maker's. Files and terminals of whoever calls stay theirs.
-fn own_streams(wanted: &Wanted) {
+fn own_streams(process: &ProcessSpec) {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
         let Ok(look) = fstat(stream) else { continue };
         let is_pipe = FileType::from_raw_mode(look.st_mode) == FileType::Fifo;
-        if (is_pipe || wanted.terminal) && look.st_uid != wanted.user.uid {
+        if (is_pipe || process.terminal) && look.st_uid != process.user.uid {
             // Where it cannot be given, it can be written to all the same.
-            let _ = fchown(stream, Some(Uid::from_raw(wanted.user.uid)), None);
+            let _ = fchown(stream, Some(Uid::from_raw(process.user.uid)), None);
         }
     }
 }
@@ -84,10 +84,10 @@ fn enter(cwd: &Path) -> std::io::Result<()> {
 }
 
 /// Finds the command as a shell would. The error bears the command as it was asked for.
-fn find(wanted: &Wanted) -> Result<PathBuf, (Errno, String)> {
-    let command = wanted.arguments.first().cloned().unwrap_or_default();
+fn find(process: &ProcessSpec) -> Result<PathBuf, (Errno, String)> {
+    let command = process.arguments.first().cloned().unwrap_or_default();
     let path =
-        wanted.environment.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+        process.environment.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     if command.is_empty() {
         return Err((Errno::ENOENT, command));
     }
@@ -128,21 +128,21 @@ fn cannot_run(command: &str, errno: Errno) -> (i32, String) {
 }
 
 /// Becomes the command; comes back only with the reason why not.
-pub fn run(wanted: &Wanted) -> Refusal {
-    let path = match find(wanted) {
+pub fn run(process: &ProcessSpec) -> Refusal {
+    let path = match find(process) {
         Err((errno, command)) => return cannot_run(&command, errno),
         Ok(path) => path,
     };
-    let command = wanted.arguments.first().map(String::as_str).unwrap_or_default();
+    let command = process.arguments.first().map(String::as_str).unwrap_or_default();
     let strings = || -> Result<_, NulError> {
         let path = CString::new(path.as_os_str().as_bytes())?;
-        let arguments = wanted.arguments.iter().map(|text| CString::new(text.as_bytes()));
+        let arguments = process.arguments.iter().map(|text| CString::new(text.as_bytes()));
         Ok((path, arguments.collect::<Result<Vec<_>, _>>()?))
     };
     let Ok((path, arguments)) = strings() else {
         return (NOT_EXECUTABLE, format!("exec: {command:?}: an argument has a zero byte in it"));
     };
-    let environment = match environment(wanted) {
+    let environment = match environment(process) {
         Ok(environment) => environment,
         Err(variable) => return (FAILURE, format!("environment: `{variable}` is not a variable")),
     };
@@ -156,9 +156,9 @@ pub fn run(wanted: &Wanted) -> Refusal {
 }
 
 /// Gives the environment, of which the last word on a variable counts. The error is the name of one that is none.
-fn environment(wanted: &Wanted) -> Result<Vec<CString>, String> {
+fn environment(process: &ProcessSpec) -> Result<Vec<CString>, String> {
     let mut variables: BTreeMap<&str, &str> = BTreeMap::new();
-    for variable in &wanted.environment {
+    for variable in &process.environment {
         let (name, _) = variable.split_once('=').ok_or_else(|| variable.clone())?;
         if name.is_empty() || variable.contains('\0') {
             return Err(name.to_owned());

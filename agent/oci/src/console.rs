@@ -1,9 +1,10 @@
 //! The terminal of an interactive `exec`: the master end arrives over a socket and is joined to our own terminal.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
+use evenkeel_shim::process::{ExitStatus, try_wait, wait};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -13,12 +14,11 @@ use nix::sys::socket::{
     sendmsg, socket, socketpair,
 };
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::unistd::{Pid, read, write};
-
+use nix::unistd::{read, write};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use super::bundle::Window;
-use super::exec::{ended, pass_on};
+use super::exec::pass_on;
 
 nix::ioctl_read_bad!(get_window_size, libc::TIOCGWINSZ, libc::winsize);
 nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, libc::winsize);
@@ -49,7 +49,7 @@ impl Console {
     }
 
     /// Carries bytes, signals and window sizes until the process has ended; gives its exit status.
-    pub fn relay(&self, master: &OwnedFd, pid: Pid) -> Result<i32, Errno> {
+    pub fn relay(&self, master: &OwnedFd, pid: u32) -> io::Result<ExitStatus> {
         let raw = RawMode::enter(std::io::stdin().as_fd());
         resize(master.as_fd());
         let mut signals = SigSet::all();
@@ -77,7 +77,7 @@ impl Console {
                 while let Some(signal) = signals.read_signal()? {
                     match Signal::try_from(signal.ssi_signo as i32) {
                         Ok(Signal::SIGWINCH) => resize(master.as_fd()),
-                        Ok(Signal::SIGCHLD) => status = status.or(ended(pid)?),
+                        Ok(Signal::SIGCHLD) => status = status.or(try_wait(pid)?),
                         Ok(signal) => pass_on(pid, signal),
                         Err(_) => {}
                     }
@@ -97,19 +97,10 @@ impl Console {
                 drop(raw);
                 return match status {
                     Some(status) => Ok(status),
-                    None => wait_for(pid),
+                    None => wait(pid),
                 };
             }
         }
-    }
-}
-
-fn wait_for(pid: Pid) -> Result<i32, Errno> {
-    use nix::sys::wait::{WaitStatus, waitpid};
-    match waitpid(pid, None)? {
-        WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
-        WaitStatus::Exited(_, status) => Ok(status),
-        _ => Ok(0),
     }
 }
 

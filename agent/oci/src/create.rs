@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use evenkeel_host::container::process::start_time;
+use evenkeel_schema::Signal;
 use evenkeel_shim::fail_point;
+use evenkeel_shim::process::{ExitStatus, wait};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::mkfifo;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -18,18 +19,18 @@ use super::OciError;
 use super::arguments::Create;
 use super::bundle::{Bundle, load};
 use super::cgroup::OwnCgroup;
-use super::filter::Filter;
 use super::init::Init;
 use super::process::{Reports, Verdict, clone, reports};
-use super::record::{Place, Record};
+use super::record::{ContainerDirectory, Record};
+use super::seccomp::Filter;
 
 pub fn create(root: &Path, arguments: &Create) -> Result<(), OciError> {
-    let place = Place::new(root, &arguments.id)?;
-    if place.read_record()?.is_some_and(|record| record.process.is_some()) {
-        return Err(OciError::Exists { id: place.id });
+    let container = ContainerDirectory::new(root, &arguments.id)?;
+    if container.read_record()?.is_some_and(|record| record.process.is_some()) {
+        return Err(OciError::Exists { id: container.id });
     }
     // What an earlier call that was killed left.
-    place.sweep()?;
+    container.sweep()?;
     let file = |path: &Path| {
         let path = path.to_owned();
         move |source| OciError::File { path, source }
@@ -37,11 +38,11 @@ pub fn create(root: &Path, arguments: &Create) -> Result<(), OciError> {
     umask(Mode::from_bits_truncate(0o022));
     let directory = arguments.bundle.canonicalize().map_err(file(&arguments.bundle))?;
     let spec = load(&directory.join("config.json"))?;
-    let bundle = Bundle::of(&directory, &spec, &place.id)?;
+    let bundle = Bundle::of(&directory, &spec, &container.id)?;
     let filter = bundle.process.seccomp.as_ref().map(|policy| Filter::of(root, policy)).transpose();
-    let filter = filter.map_err(|source| OciError::Filter { id: place.id.clone(), source })?;
+    let filter = filter.map_err(|source| OciError::Filter { id: container.id.clone(), source })?;
 
-    std::fs::create_dir_all(&place.directory).map_err(file(&place.directory))?;
+    std::fs::create_dir_all(&container.path).map_err(file(&container.path))?;
     fail_point!("oci.directory");
     let mut record = Record {
         bundle: directory,
@@ -52,22 +53,22 @@ pub fn create(root: &Path, arguments: &Create) -> Result<(), OciError> {
         created: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
     };
     // Before the deed, so that a half-made container can be swept away.
-    place.write_record(&record)?;
+    container.write_record(&record)?;
     fail_point!("oci.recorded");
-    let made = make(&place, &bundle, filter.as_ref()).and_then(|mut made| {
+    let made = make(&container, &bundle, filter.as_ref()).and_then(|mut made| {
         fail_point!("oci.made");
         record.process = Some((made.pid, start_time(made.pid.unsigned_abs()).unwrap_or_default()));
         // While it is at its mounts.
-        place.write_record(&record)?;
+        container.write_record(&record)?;
         if let Some(path) = &arguments.pid_file {
             std::fs::write(path, made.pid.to_string()).map_err(file(path))?;
         }
         fail_point!("oci.noted");
-        made.wait(&place)
+        made.wait(&container)
     });
     if made.is_err() {
         // The first error is the one to tell; what cannot be swept now, `delete` sweeps.
-        let _ = place.sweep();
+        let _ = container.sweep();
     }
     made
 }
@@ -79,19 +80,19 @@ struct Made {
     cgroup: OwnCgroup,
 }
 
-fn make(place: &Place, bundle: &Bundle, filter: Option<&Filter>) -> Result<Made, OciError> {
+fn make(container: &ContainerDirectory, bundle: &Bundle, filter: Option<&Filter>) -> Result<Made, OciError> {
     let system = |what| {
-        let id = place.id.clone();
+        let id = container.id.clone();
         move |source: io::Error| OciError::System { id, what, source }
     };
-    let in_cgroup = |source| OciError::MakeCgroup { id: place.id.clone(), source };
+    let in_cgroup = |source| OciError::MakeCgroup { id: container.id.clone(), source };
     let cgroup = OwnCgroup::of_host(&bundle.cgroup).map_err(|source| in_cgroup(source.into()))?;
     cgroup.make(&bundle.cgroup, &bundle.resources, &bundle.devices).map_err(in_cgroup)?;
     fail_point!("oci.cgroup.made");
     let tasks = cgroup.to_join().map_err(in_cgroup)?;
     let into = cgroup.to_clone_into().map_err(system("cannot open its cgroup"))?;
 
-    let path = place.gate();
+    let path = container.gate();
     let file = |source: io::Error| OciError::File { path: path.clone(), source };
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| file(errno.into()))?;
     fail_point!("oci.gate.made");
@@ -111,14 +112,14 @@ fn make(place: &Place, bundle: &Bundle, filter: Option<&Filter>) -> Result<Made,
 
 impl Made {
     /// Waits until nothing but the command is left to be done.
-    fn wait(&mut self, place: &Place) -> Result<(), OciError> {
+    fn wait(&mut self, container: &ContainerDirectory) -> Result<(), OciError> {
         let waited = self.reports.wait_until_ready();
         let waited = waited.map_err(|source| OciError::System {
-            id: place.id.clone(),
+            id: container.id.clone(),
             what: "cannot hear from its process",
             source,
         })?;
-        waited.map_err(|verdict| explain(&place.id, self.pid, verdict, &self.cgroup))
+        waited.map_err(|verdict| explain(&container.id, self.pid, verdict, &self.cgroup))
     }
 }
 
@@ -129,13 +130,13 @@ pub fn explain(id: &str, pid: i32, verdict: Verdict, cgroup: &OwnCgroup) -> OciE
             OciError::Process { message, exit_status: (status > 1).then_some(status) }
         }
         Verdict::Silent => {
-            let how = match waitpid(Pid::from_raw(pid), None) {
-                Ok(WaitStatus::Signaled(..)) if cgroup.ran_out_of_memory() => {
+            let how = match wait(pid.unsigned_abs()) {
+                Ok(ExitStatus::Signaled(_)) if cgroup.ran_out_of_memory() => {
                     return OciError::OutOfMemory { id: id.to_owned() };
                 }
-                Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal {signal}"),
-                Ok(WaitStatus::Exited(_, status)) => format!("exit status {status}"),
-                _ => "it is gone".to_owned(),
+                Ok(ExitStatus::Signaled(signal)) => format!("signal {}", Signal(signal)),
+                Ok(ExitStatus::Exited(status)) => format!("exit status {status}"),
+                Err(_) => "it is gone".to_owned(),
             };
             OciError::Silent { id: id.to_owned(), how }
         }

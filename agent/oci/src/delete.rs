@@ -3,23 +3,23 @@
 use std::path::Path;
 
 use super::OciError;
-use super::record::{Place, Status};
+use super::record::{ContainerDirectory, Status};
 
 pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), OciError> {
-    let place = Place::new(root, id)?;
-    if !place.directory.exists() {
-        return if force { Ok(()) } else { Err(OciError::NoContainer { id: place.id }) };
+    let container = ContainerDirectory::new(root, id)?;
+    if !container.path.exists() {
+        return if force { Ok(()) } else { Err(OciError::NoContainer { id: container.id }) };
     }
     if force {
-        return place.sweep();
+        return container.sweep();
     }
-    match place.load() {
+    match container.load() {
         // A made container that was never started may go, as for runc.
         Ok((_, Status::Running)) => {
             let status = Status::Running.word();
-            Err(OciError::Status { id: place.id, status, wanted: "stopped" })
+            Err(OciError::Status { id: container.id, status, wanted: "stopped" })
         }
-        Ok(_) | Err(OciError::NoContainer { .. }) => place.sweep(),
+        Ok(_) | Err(OciError::NoContainer { .. }) => container.sweep(),
         Err(error) => Err(error),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use evenkeel_host::container::cgroup::CgroupError;
 
 use super::cgroup::MakeError;
-use super::filter::FilterError;
+use super::seccomp::FilterError;
 
 /// An error of one verb.
 #[derive(Debug, thiserror::Error)]

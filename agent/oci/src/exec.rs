@@ -7,24 +7,24 @@ use std::path::Path;
 
 use evenkeel_host::container::process::start_time;
 use evenkeel_shim::fail_point;
+use evenkeel_shim::process::{ExitStatus, try_wait};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::{Process, User};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::OciError;
 use super::arguments::Exec;
-use super::bundle::{Wanted, load};
+use super::bundle::{ProcessSpec, load};
 use super::cgroup::{OwnCgroup, join, unified_of};
 use super::command;
 use super::console::{Console, connect_to, own_window, take_terminal};
 use super::create::explain;
-use super::filter::Filter;
 use super::process::{Reporter, clone, reports};
-use super::record::{Place, Status};
+use super::record::{ContainerDirectory, Status};
+use super::seccomp::Filter;
 
 /// Signals that are passed on to the process.
 const PASSED_ON: [Signal; 6] =
@@ -32,28 +32,28 @@ const PASSED_ON: [Signal; 6] =
 
 /// Runs the process and gives its exit status; 0 where it is not waited for.
 pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
-    let place = Place::new(root, &arguments.id)?;
-    let (record, status) = place.load()?;
+    let container = ContainerDirectory::new(root, &arguments.id)?;
+    let (record, status) = container.load()?;
     let first = record.process.filter(|_| status == Status::Running);
     let (first, started) =
-        first.ok_or_else(|| OciError::Status { id: place.id.clone(), status: status.word(), wanted: "running" })?;
+        first.ok_or_else(|| OciError::Status { id: container.id.clone(), status: status.word(), wanted: "running" })?;
     let system = |what| {
-        let id = place.id.clone();
+        let id = container.id.clone();
         move |source: io::Error| OciError::System { id, what, source }
     };
     let config = record.bundle.join("config.json");
     let spec = load(&config)?;
     let of_container = spec.process().as_ref();
     let of_container = of_container.ok_or_else(|| OciError::MissingField { path: config.clone(), field: "process" })?;
-    let process = wanted_process(arguments, of_container, &place.id)?;
+    let stated = stated_process(arguments, of_container, &container.id)?;
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
-    let mut wanted = Wanted::of(arguments.process.as_deref().unwrap_or(&config), &process, seccomp)?;
-    let filter = wanted.seccomp.as_ref().map(|policy| Filter::of(root, policy)).transpose();
-    let filter = filter.map_err(|source| OciError::Filter { id: place.id.clone(), source })?;
+    let mut process = ProcessSpec::of(arguments.process.as_deref().unwrap_or(&config), &stated, seccomp)?;
+    let filter = process.seccomp.as_ref().map(|policy| Filter::of(root, policy)).transpose();
+    let filter = filter.map_err(|source| OciError::Filter { id: container.id.clone(), source })?;
 
     let waited = waited_signals();
     waited.thread_block().map_err(|errno| system("cannot block signals")(errno.into()))?;
-    let (console, socket) = match (&arguments.console_socket, wanted.terminal) {
+    let (console, socket) = match (&arguments.console_socket, process.terminal) {
         (_, false) => (None, None),
         (Some(path), true) => {
             let connected = connect_to(path);
@@ -62,12 +62,12 @@ pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
         }
         (None, true) => {
             let pair = Console::pair().map_err(|errno| system("cannot make the console's socket")(errno.into()))?;
-            wanted.window = wanted.window.or_else(own_window);
+            process.window = process.window.or_else(own_window);
             (Some(pair.0), Some(pair.1))
         }
     };
 
-    let in_cgroup = |source| OciError::MakeCgroup { id: place.id.clone(), source };
+    let in_cgroup = |source| OciError::MakeCgroup { id: container.id.clone(), source };
     let cgroup = OwnCgroup::of_host(&record.cgroup).map_err(|source| in_cgroup(source.into()))?;
     let tasks = cgroup.to_join().map_err(in_cgroup)?;
     let into = cgroup.to_clone_into().map_err(system("cannot open its cgroup"))?;
@@ -76,12 +76,12 @@ pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
     let pidfd = pidfd.map_err(|errno| system("its process has ended")(errno.into()))?;
     if start_time(first.unsigned_abs()) != Some(started) {
         let status = Status::Stopped.word();
-        return Err(OciError::Status { id: place.id, status, wanted: "running" });
+        return Err(OciError::Status { id: container.id, status, wanted: "running" });
     }
     // Only what is cloned from now on is in it.
     setns(&pidfd, CloneFlags::CLONE_NEWPID).map_err(|errno| system("cannot enter it")(errno.into()))?;
     let (mut reports, reporter) = reports().map_err(system("cannot make a pipe"))?;
-    let tenant = Tenant { wanted: &wanted, filter: filter.as_ref(), tasks, pidfd, socket, reporter };
+    let tenant = Tenant { process: &process, filter: filter.as_ref(), tasks, pidfd, socket, reporter };
     fail_point!("oci.executing");
     let pid = tenant.clone_into(into, first.unsigned_abs()).map_err(system("cannot clone a process into it"))?;
     if let Some(path) = &arguments.pid_file {
@@ -89,19 +89,21 @@ pub fn exec(root: &Path, arguments: &Exec) -> Result<i32, OciError> {
     }
     fail_point!("oci.executed");
     let run = reports.wait_until_run().map_err(system("cannot hear from its process"))?;
-    run.map_err(|verdict| explain(&place.id, pid, verdict, &cgroup))?;
-    let pid = Pid::from_raw(pid);
-    let result = match (console, arguments.detach) {
+    run.map_err(|verdict| explain(&container.id, pid, verdict, &cgroup))?;
+    let pid = pid.unsigned_abs();
+    let ended = match (console, arguments.detach) {
         (_, true) => return Ok(0),
-        (Some(console), false) => console.receive().and_then(|master| console.relay(&master, pid)),
+        (Some(console), false) => {
+            console.receive().map_err(io::Error::from).and_then(|master| console.relay(&master, pid))
+        }
         (None, false) => wait(pid, &waited),
     };
-    result.map_err(|errno| system("cannot wait for its process")(errno.into()))
+    ended.map(ExitStatus::code).map_err(system("cannot wait for its process"))
 }
 
 /// What a further process is made with.
 struct Tenant<'a> {
-    wanted: &'a Wanted,
+    process: &'a ProcessSpec,
     filter: Option<&'a Filter>,
     /// See [`OwnCgroup::to_join`].
     tasks: Vec<File>,
@@ -132,7 +134,7 @@ impl Tenant<'_> {
         let (status, message) = match self.prepare() {
             Err(refusal) => refusal,
             Ok(()) => match self.reporter.ready() {
-                Ok(()) => command::run(self.wanted),
+                Ok(()) => command::run(self.process),
                 Err(error) => (1, error.to_string()),
             },
         };
@@ -153,12 +155,12 @@ impl Tenant<'_> {
         if let Some(socket) = self.socket.take() {
             take_terminal(socket).map_err(|errno| at("terminal", errno.into()))?;
         }
-        command::prepare(self.wanted, self.filter)
+        command::prepare(self.process, self.filter)
     }
 }
 
 /// The container's own process with what the command line says otherwise.
-fn wanted_process(arguments: &Exec, of_container: &Process, id: &str) -> Result<Process, OciError> {
+fn stated_process(arguments: &Exec, of_container: &Process, id: &str) -> Result<Process, OciError> {
     if let Some(path) = &arguments.process {
         let bytes = std::fs::read(path).map_err(|source| OciError::File { path: path.clone(), source })?;
         return serde_json::from_slice(&bytes).map_err(|source| OciError::Json { path: path.clone(), source });
@@ -194,32 +196,23 @@ fn waited_signals() -> SigSet {
 }
 
 /// Waits for the process and passes signals on to it.
-fn wait(pid: Pid, signals: &SigSet) -> Result<i32, Errno> {
+fn wait(pid: u32, signals: &SigSet) -> io::Result<ExitStatus> {
     loop {
-        if let Some(status) = ended(pid)? {
+        if let Some(status) = try_wait(pid)? {
             return Ok(status);
         }
         match signals.wait() {
             Ok(signal) => pass_on(pid, signal),
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         }
     }
 }
 
 /// Sends a signal on, where it is one that is meant for the process.
-pub fn pass_on(pid: Pid, signal: Signal) {
+pub fn pass_on(pid: u32, signal: Signal) {
     if PASSED_ON.contains(&signal) {
         // It may have ended this moment; its end is noticed by the caller.
-        let _ = kill(pid, signal);
-    }
-}
-
-/// Gives the exit status of an ended process: 128 and the signal where a signal ended it.
-pub fn ended(pid: Pid) -> Result<Option<i32>, Errno> {
-    match waitpid(pid, Some(WaitPidFlag::WNOHANG))? {
-        WaitStatus::Exited(_, status) => Ok(Some(status)),
-        WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
-        _ => Ok(None),
+        let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
     }
 }

@@ -4,7 +4,7 @@
 //! gives up what it is not to have, and waits at the gate until `start` opens it.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use super::bundle::Bundle;
 use super::cgroup::{OwnCgroup, join};
 use super::command::{self, Refusal};
-use super::filter::Filter;
 use super::mounts::{What, make_read_only, mask};
 use super::process::Reporter;
-use super::root::{Root, set_attributes};
+use super::rootfs::{Rootfs, set_attributes};
+use super::seccomp::Filter;
 
 /// What the first process is made with.
 pub struct Init<'a> {
@@ -60,7 +60,7 @@ impl Init<'_> {
         }
         let (status, message) = command::run(&self.bundle.process);
         // `create` is long over: the container's own stderr, which goes to its log, is where a person will look.
-        eprintln!("{message}");
+        let _ = writeln!(io::stderr(), "{message}");
         status
     }
 
@@ -90,7 +90,7 @@ impl Init<'_> {
         // Nothing that is mounted here is to be seen on the host, nor the other way round.
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).map_err(|errno| at(Path::new("/"), errno.into()))?;
-        let root = Root::take(&bundle.rootfs).map_err(|error| at(&bundle.rootfs, error))?;
+        let root = Rootfs::take(&bundle.rootfs).map_err(|error| at(&bundle.rootfs, error))?;
         for mount in &bundle.mounts {
             mount.make(&root, self.cgroup).map_err(|error| match &mount.what {
                 What::Bind { source, .. } => {
@@ -119,7 +119,7 @@ impl Init<'_> {
 }
 
 /// Makes the nodes and links of `/dev`; what a mount put there already stays.
-fn make_devices(root: &Root) -> Result<(), (String, io::Error)> {
+fn make_devices(root: &Rootfs) -> Result<(), (String, io::Error)> {
     let failed = |name: &str| {
         let name = name.to_owned();
         move |error| (name, error)

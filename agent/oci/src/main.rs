@@ -6,6 +6,9 @@
 //!
 //! One thread: it clones itself, which is sound only so.
 
+// They panic where nothing can be written, and what follows, as the log that the caller reads, would be lost.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod arguments;
 mod bundle;
 mod cgroup;
@@ -15,14 +18,14 @@ mod create;
 mod delete;
 mod error;
 mod exec;
-mod filter;
 mod init;
 mod kill;
 mod mounts;
 mod privileges;
 mod process;
 mod record;
-mod root;
+mod rootfs;
+mod seccomp;
 mod start;
 mod state;
 
@@ -53,7 +56,7 @@ fn run() -> i32 {
         Ok(status) => status,
         Err(error) => {
             let message = evenkeel_host::error_chain(&error).replace('\n', " ");
-            eprintln!("{message}");
+            let _ = writeln!(std::io::stderr(), "{message}");
             if let Some(log) = &arguments.log {
                 write_log(log, arguments.log_format, &message);
             }
@@ -76,6 +79,7 @@ fn perform(arguments: &Arguments) -> Result<i32, OciError> {
         Verb::Exec(exec) => exec::exec(root, exec),
     }
 }
+
 fn write_log(path: &std::path::Path, format: LogFormat, message: &str) {
     let time = time::OffsetDateTime::now_utc()
         .format(&time::format_description::well_known::Rfc3339)
@@ -92,7 +96,7 @@ fn write_log(path: &std::path::Path, format: LogFormat, message: &str) {
         .open(path)
         .and_then(|mut file| file.write_all(line.as_bytes()));
     if let Err(error) = written {
-        eprintln!("cannot write the log {}: {error}", path.display());
+        let _ = writeln!(std::io::stderr(), "cannot write the log {}: {error}", path.display());
     }
 }
 

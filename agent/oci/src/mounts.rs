@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount as OciMount;
-use rustix::fs::{CWD, FileType, Mode, fstat, mkdirat, symlinkat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, symlinkat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, open_tree,
 };
 
-use super::cgroup::OwnCgroup;
-use super::root::{Missing, Root, attach, detached_copy, set_attributes};
+use super::cgroup::{Directories, OwnCgroup};
+use super::rootfs::{Missing, Rootfs, attach, detached_copy, set_attributes};
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 
@@ -92,7 +92,7 @@ impl Mount {
     }
 
     /// Makes the mount.
-    pub fn make(&self, root: &Root, cgroup: &OwnCgroup) -> io::Result<()> {
+    pub fn make(&self, root: &Rootfs, cgroup: &OwnCgroup) -> io::Result<()> {
         match &self.what {
             What::FileSystem { name, source, parameters } => {
                 let target = self.target_of(root, name)?;
@@ -105,19 +105,19 @@ impl Mount {
                     FileType::Directory => Missing::Directory,
                     _ => Missing::File,
                 };
-                self.restrict(tree.as_fd())?;
+                self.restrict(tree.as_fd(), false)?;
                 attach(tree.as_fd(), root.find_or_make(&self.target, missing)?.as_fd())
             }
             What::Cgroup => {
                 let target = root.find_or_make(&self.target, Missing::Directory)?;
-                self.mount_cgroup(root, target.as_fd(), cgroup)
+                self.mount_cgroup(target.as_fd(), cgroup)
             }
         }
     }
 
     /// Finds the place of a file system. Those of the kernel's own go onto a real directory: an image that has a link there would
     /// have paths below hidden somewhere else.
-    fn target_of(&self, root: &Root, name: &str) -> io::Result<OwnedFd> {
+    fn target_of(&self, root: &Rootfs, name: &str) -> io::Result<OwnedFd> {
         let target = root.find_or_make(&self.target, Missing::Directory)?;
         if matches!(name, "proc" | "sysfs") {
             let parent = root.find(self.target.parent().unwrap_or(Path::new("/")))?;
@@ -133,10 +133,11 @@ impl Mount {
         Ok(target)
     }
 
-    fn restrict(&self, tree: BorrowedFd<'_>) -> io::Result<()> {
+    /// Sets the attributes of a mount, and those of all that is mounted below.
+    fn restrict(&self, tree: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
         if self.attributes != 0 {
             let is_timed = self.attributes & libc::MOUNT_ATTR__ATIME != 0;
-            set_attributes(tree, self.attributes, if is_timed { libc::MOUNT_ATTR__ATIME } else { 0 }, false)?;
+            set_attributes(tree, self.attributes, if is_timed { libc::MOUNT_ATTR__ATIME } else { 0 }, recursive)?;
         }
         if self.attributes_below != 0 {
             set_attributes(tree, self.attributes_below, 0, true)?;
@@ -146,31 +147,31 @@ impl Mount {
 
     /// Shows the container its own cgroup: by itself for cgroup v2, and for v1 one directory for each hierarchy, named as on the
     /// host, where several controllers may share one.
-    fn mount_cgroup(&self, root: &Root, target: BorrowedFd<'_>, cgroup: &OwnCgroup) -> io::Result<()> {
-        let places = match cgroup {
-            OwnCgroup::Unified { directory, .. } => {
+    fn mount_cgroup(&self, target: BorrowedFd<'_>, cgroup: &OwnCgroup) -> io::Result<()> {
+        let directories = match &cgroup.directories {
+            Directories::Unified { directory, .. } => {
                 let tree = copy_of(directory, false)?;
-                self.restrict(tree.as_fd())?;
+                self.restrict(tree.as_fd(), false)?;
                 return attach(tree.as_fd(), target);
             }
-            OwnCgroup::Separate(places) => places,
+            Directories::Separate(directories) => directories,
         };
         let writable = self.attributes & !libc::MOUNT_ATTR_RDONLY;
         let table = new_file_system("tmpfs", "tmpfs", &[("mode".to_owned(), Some("755".to_owned()))], writable)?;
         attach(table.as_fd(), target)?;
-        for place in places {
-            let Some(own) = place.hierarchy.file_name() else { continue };
+        for directory in directories {
+            let Some(own) = directory.hierarchy.file_name() else { continue };
             mkdirat(&table, own, Mode::from_raw_mode(0o755))?;
             // Where controllers share a hierarchy, each of them is found by its name too.
-            for other in place.controllers.iter().filter(|name| own != name.as_str() && !name.starts_with("name=")) {
+            for other in directory.controllers.iter().filter(|name| own != name.as_str() && !name.starts_with("name="))
+            {
                 symlinkat(own, &table, other.as_str())?;
             }
-            let tree = copy_of(&place.directory, false)?;
-            self.restrict(tree.as_fd())?;
-            let inside = root.find(&self.target.join(own))?.ok_or(io::ErrorKind::NotFound)?;
+            let tree = copy_of(&directory.directory, false)?;
+            let inside = openat(&table, own, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
             attach(tree.as_fd(), inside.as_fd())?;
         }
-        self.restrict(table.as_fd())
+        self.restrict(table.as_fd(), true)
     }
 }
 
@@ -204,7 +205,7 @@ fn copy_of(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
 }
 
 /// Hides paths of the kernel's that tell of the host: nothing is to be read there any more.
-pub fn mask(root: &Root, paths: &[String]) -> Result<(), (String, io::Error)> {
+pub fn mask(root: &Rootfs, paths: &[String]) -> Result<(), (String, io::Error)> {
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let failed = |error| (path.clone(), error);
@@ -230,7 +231,7 @@ pub fn mask(root: &Root, paths: &[String]) -> Result<(), (String, io::Error)> {
 }
 
 /// Makes paths read-only with all that is mounted below; those that are not there are passed over.
-pub fn make_read_only(root: &Root, paths: &[String]) -> Result<(), (String, io::Error)> {
+pub fn make_read_only(root: &Rootfs, paths: &[String]) -> Result<(), (String, io::Error)> {
     for path in paths {
         let failed = |error| (path.clone(), error);
         let Some(target) = root.find(Path::new(path)).map_err(failed)? else { continue };

@@ -15,8 +15,8 @@ use rustix::thread::{
     set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::bundle::Wanted;
-use super::filter::Filter;
+use super::bundle::ProcessSpec;
+use super::seccomp::Filter;
 
 /// A user with groups and the mask of file modes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,25 +53,25 @@ impl CapabilitySets {
     }
 }
 
-/// Makes the calling process the wanted user with no more than the wanted rights. The error says which step failed.
-pub fn give_up(wanted: &Wanted, filter: Option<&Filter>) -> Result<(), (&'static str, io::Error)> {
+/// Makes the calling process the user it is to be, with no more than the rights it is to have. The error says which step failed.
+pub fn give_up(process: &ProcessSpec, filter: Option<&Filter>) -> Result<(), (&'static str, io::Error)> {
     let step = |what: &'static str| move |errno: rustix::io::Errno| (what, io::Error::from(errno));
     let load = || filter.map_or(Ok(()), Filter::load).map_err(|error| ("seccomp filter", error));
-    if wanted.no_new_privileges {
+    if process.no_new_privileges {
         set_no_new_privs(true).map_err(step("no_new_privs"))?;
     } else {
         load()?;
     }
-    if let Some(sets) = &wanted.capabilities {
+    if let Some(sets) = &process.capabilities {
         bound(sets.bounding).map_err(step("capabilities"))?;
         set_keep_capabilities(true).map_err(step("capabilities"))?;
     }
-    become_user(&wanted.user).map_err(step("user"))?;
-    if let Some(sets) = &wanted.capabilities {
+    become_user(&process.user).map_err(step("user"))?;
+    if let Some(sets) = &process.capabilities {
         set_keep_capabilities(false).map_err(step("capabilities"))?;
         set(sets).map_err(step("capabilities"))?;
     }
-    if wanted.no_new_privileges { load() } else { Ok(()) }
+    if process.no_new_privileges { load() } else { Ok(()) }
 }
 
 /// Every capability that the kernel may know: those beyond its last are refused as invalid.

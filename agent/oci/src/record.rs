@@ -52,27 +52,27 @@ pub struct Record {
 
 /// The directory of one container under the runtime's root.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct ContainerDirectory {
     pub id: String,
-    pub directory: PathBuf,
+    pub path: PathBuf,
 }
 
-impl Place {
-    pub fn new(root: &Path, id: &str) -> Result<Place, OciError> {
+impl ContainerDirectory {
+    pub fn new(root: &Path, id: &str) -> Result<ContainerDirectory, OciError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'-' | b'.');
         if id.is_empty() || id.starts_with('.') || !id.bytes().all(allowed) {
             return Err(OciError::Id { id: id.to_owned() });
         }
-        Ok(Place { id: id.to_owned(), directory: root.join(id) })
+        Ok(ContainerDirectory { id: id.to_owned(), path: root.join(id) })
     }
 
     fn record_path(&self) -> PathBuf {
-        self.directory.join("record.json")
+        self.path.join("record.json")
     }
 
     /// Names the pipe at which the made process waits.
     pub fn gate(&self) -> PathBuf {
-        gate::path(&self.directory)
+        gate::path(&self.path)
     }
 
     pub fn write_record(&self, record: &Record) -> Result<(), OciError> {
@@ -115,9 +115,9 @@ impl Place {
             cgroup.kill_and_remove().map_err(failed)?;
             fail_point!("oci.cgroup.removed");
         }
-        match std::fs::remove_dir_all(&self.directory) {
+        match std::fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(OciError::File { path: self.directory.clone(), source: error });
+                return Err(OciError::File { path: self.path.clone(), source: error });
             }
             _ => {}
         }

@@ -5,15 +5,15 @@ use std::path::Path;
 use evenkeel_shim::gate;
 
 use super::OciError;
-use super::record::{Place, Status};
+use super::record::{ContainerDirectory, Status};
 
 pub fn start(root: &Path, id: &str) -> Result<(), OciError> {
-    let place = Place::new(root, id)?;
-    let (_, status) = place.load()?;
+    let container = ContainerDirectory::new(root, id)?;
+    let (_, status) = container.load()?;
     if status != Status::Created {
-        return Err(OciError::Status { id: place.id, status: status.word(), wanted: "created" });
+        return Err(OciError::Status { id: container.id, status: status.word(), wanted: "created" });
     }
-    let path = place.gate();
+    let path = container.gate();
     // Where nobody waits any more, an earlier call opened it and was killed before it could take the gate away.
     gate::open(&path).map(drop).map_err(|source| OciError::File { path, source })
 }

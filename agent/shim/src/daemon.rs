@@ -44,23 +44,23 @@ pub fn load(path: &Path) -> Result<Config, StartError> {
     serde_json::from_slice(&text).map_err(|source| StartError::Parse { path: path.to_owned(), source })
 }
 
-/// The place of one shim: while it is held there is no other for this container.
+/// A shim's socket with its lock: while that is held there is no other shim for this container.
 #[derive(Debug)]
-pub struct Place {
+pub struct LockedSocket {
     pub listener: UnixListener,
-    pub socket: PathBuf,
+    path: PathBuf,
     lock_path: PathBuf,
     lock: File,
 }
 
-impl Place {
+impl LockedSocket {
     /// Takes the lock and listens.
     pub fn take(socket: &Path) -> Result<Self, StartError> {
         let lock_path = evenkeel_shim::lock_of(socket);
         let lock = lock(&lock_path)?;
         let listener =
             listen(socket).map_err(|source| StartError::File { verb: "listen on", path: socket.to_owned(), source })?;
-        Ok(Place { listener, socket: socket.to_owned(), lock_path, lock })
+        Ok(LockedSocket { listener, path: socket.to_owned(), lock_path, lock })
     }
 
     /// Listens anew, and takes the lock anew where somebody removed its file.
@@ -69,8 +69,8 @@ impl Place {
         if let Ok(lock) = lock(&self.lock_path) {
             self.lock = lock;
         }
-        let failed = |source| StartError::File { verb: "listen on", path: self.socket.clone(), source };
-        let listener = listen(&self.socket).and_then(|listener| Ok((listener.try_clone()?, listener)));
+        let failed = |source| StartError::File { verb: "listen on", path: self.path.clone(), source };
+        let listener = listen(&self.path).and_then(|listener| Ok((listener.try_clone()?, listener)));
         let (clone, listener) = listener.map_err(failed)?;
         self.listener = listener;
         fail_point!("shim.listening.again");
@@ -79,7 +79,7 @@ impl Place {
 
     /// Removes socket and lock from the disk. The lock goes last, and is held until the process ends.
     pub fn leave(&self) {
-        let _ = fs::remove_file(&self.socket);
+        let _ = fs::remove_file(&self.path);
         fail_point!("shim.socket.removed");
         let _ = fs::remove_file(&self.lock_path);
     }

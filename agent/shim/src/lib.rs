@@ -4,6 +4,9 @@
 //! subreaper of the container, keeps its output, restarts it, and needs no agent for any of that. It decides nothing
 //! about images, networks or mounts: those are done before it starts, and its bundle names them.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod cgroup;
 pub mod failpoint;
 pub mod gate;
 pub mod process;
@@ -12,6 +15,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use cgroup::CgroupDirectory;
 
 /// The shim's exit status where another shim of the same container holds the lock.
 pub const EXIT_LOCKED: u8 = 75;
@@ -34,8 +39,7 @@ pub struct Config {
     pub restart: RestartConfig,
     pub stop: StopConfig,
     pub health: Option<HealthConfig>,
-    /// The container's cgroup directories, by controller for cgroup v1 (`memory`, `pids`), `""` for v2.
-    pub cgroups: Vec<(String, PathBuf)>,
+    pub cgroups: Vec<CgroupDirectory>,
 }
 
 /// Where the container's output goes: JSON lines of [`LogLine`].
@@ -55,10 +59,27 @@ pub struct LogConfig {
 pub struct LogLine {
     /// The text with its line end; without one where a line was cut at 16 KiB.
     pub log: String,
-    /// `stdout` or `stderr`.
-    pub stream: String,
+    pub stream: Stream,
     /// RFC 3339 with nanoseconds, UTC.
     pub time: String,
+}
+
+/// One of the container's two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    /// Gives the word that stands for it in a log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
 }
 
 /// When the container is started again.
@@ -218,5 +239,5 @@ pub enum Request {
 pub struct Reply {
     /// `None` for success.
     pub error: Option<String>,
-    pub status: Option<Status>,
+    pub status: Status,
 }

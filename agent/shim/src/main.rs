@@ -3,8 +3,10 @@
 //! One thread, no runtime library, no container library: what it needs of both is a loop and a child process. It goes
 //! to the background, listens on its socket, and starts the container when it is asked to the first time.
 
+// They panic where nothing can be written, and nobody would start the container again.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod backoff;
-mod cgroup;
 mod clock;
 mod daemon;
 mod health;
@@ -17,11 +19,12 @@ mod status;
 mod supervisor;
 mod survivors;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use daemon::{Place, StartError};
+use daemon::{LockedSocket, StartError};
 use evenkeel_shim::EXIT_LOCKED;
 use evenkeel_shim::fail_point;
 use supervisor::Supervisor;
@@ -43,16 +46,17 @@ fn main() -> ExitCode {
         _ => None,
     };
     let (Some(config), Some(timeout), None) = (config, timeout, arguments.next()) else {
-        eprintln!("{USAGE}");
+        let _ = writeln!(io::stderr(), "{USAGE}");
         return ExitCode::from(2);
     };
     match supervise(config, timeout) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            match std::error::Error::source(&error) {
-                Some(source) => eprintln!("evenkeel-shim: {error}: {source}"),
-                None => eprintln!("evenkeel-shim: {error}"),
-            }
+            // The exit status tells the same where stderr is gone.
+            let _ = match std::error::Error::source(&error) {
+                Some(source) => writeln!(io::stderr(), "evenkeel-shim: {error}: {source}"),
+                None => writeln!(io::stderr(), "evenkeel-shim: {error}"),
+            };
             if matches!(error, StartError::Locked { .. }) { ExitCode::from(EXIT_LOCKED) } else { ExitCode::FAILURE }
         }
     }
@@ -63,11 +67,11 @@ fn supervise(config_path: PathBuf, runtime_timeout: Duration) -> Result<(), Star
     let config_path =
         std::path::absolute(&config_path).map_err(|source| StartError::Read { path: config_path.clone(), source })?;
     let config = daemon::load(&config_path)?;
-    let place = Place::take(&config.socket)?;
+    let socket = LockedSocket::take(&config.socket)?;
     fail_point!("shim.listening");
     let caller = daemon::detach(&config_path.with_file_name(OWN_LOG))?;
     fail_point!("shim.detached");
-    let mut supervisor = Supervisor::new(config_path, config, place, runtime_timeout)?;
+    let mut supervisor = Supervisor::new(config_path, config, socket, runtime_timeout)?;
     supervisor.announce()?;
     fail_point!("shim.announced");
     caller.release();

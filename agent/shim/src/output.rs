@@ -5,8 +5,10 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use evenkeel_shim::Stream;
+
 use crate::clock;
-use crate::log::{Log, Stream};
+use crate::log::Log;
 
 /// Bytes taken by one read: a pipe's usual capacity.
 const READ_SIZE: usize = 64 * 1024;

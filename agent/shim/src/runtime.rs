@@ -10,7 +10,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::reaper::Ended;
+use evenkeel_shim::process::ExitStatus;
+
+use crate::reaper::Reaper;
 
 /// Why a call of the runtime did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -62,15 +64,18 @@ pub fn call(
 }
 
 impl Call {
-    /// Kills the runtime and what it started in its process group.
-    pub fn kill(&self) {
-        // SAFETY: kill(2) with a process group that `call` made and that was not reaped yet.
-        unsafe { libc::kill(-self.pid.cast_signed(), libc::SIGKILL) };
+    /// Kills the runtime and what it started in its process group, where its exit has not been collected.
+    pub fn kill(&self, reaper: &Reaper) {
+        // Afterwards the number may be somebody else's.
+        if !reaper.has(self.pid) {
+            // SAFETY: kill(2) with a process group that `call` made and whose leader was not reaped.
+            unsafe { libc::kill(-self.pid.cast_signed(), libc::SIGKILL) };
+        }
     }
 
     /// Judges the call's end; `stderr` is what it wrote there.
-    pub fn judge(&self, ended: Ended, stderr: &[u8]) -> Result<(), RuntimeError> {
-        if ended == Ended::Exited(0) {
+    pub fn judge(&self, ended: ExitStatus, stderr: &[u8]) -> Result<(), RuntimeError> {
+        if ended == ExitStatus::Exited(0) {
             return Ok(());
         }
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -79,8 +84,8 @@ impl Call {
             (!text.is_empty()).then_some(text)
         });
         let message = message.unwrap_or_else(|| match ended {
-            Ended::Exited(code) => format!("the runtime's `{}` ended with exit status {code}", self.verb),
-            Ended::Signaled(signal) => format!("the runtime's `{}` was ended by signal {signal}", self.verb),
+            ExitStatus::Exited(code) => format!("the runtime's `{}` ended with exit status {code}", self.verb),
+            ExitStatus::Signaled(signal) => format!("the runtime's `{}` was ended by signal {signal}", self.verb),
         });
         Err(RuntimeError::Failed { message })
     }

@@ -16,6 +16,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use evenkeel_shim::process::{self, ExitStatus};
+
 /// `struct acct_v3` of `<linux/acct.h>`.
 const RECORD_SIZE: usize = 64;
 const PID_OFFSET: usize = 16;
@@ -126,22 +128,11 @@ fn in_pid_namespace(namespace: &File, call: impl Fn() -> libc::c_int) -> io::Res
         child => Ok(child),
     };
     enter(&own)?;
-    match wait(child?) {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
+    match process::wait(child?.unsigned_abs())? {
+        ExitStatus::Exited(0) => Ok(()),
+        ExitStatus::Exited(error) => Err(io::Error::from_raw_os_error(error)),
+        ExitStatus::Signaled(_) => Err(io::ErrorKind::Interrupted.into()),
     }
-}
-
-fn wait(pid: libc::pid_t) -> libc::c_int {
-    let mut status = 0;
-    // SAFETY: `status` outlives the call.
-    while unsafe { libc::waitpid(pid, &mut status, 0) } == -1 {
-        let error = io::Error::last_os_error().raw_os_error().unwrap_or(libc::ECHILD);
-        if error != libc::EINTR {
-            return error;
-        }
-    }
-    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { libc::EINTR }
 }
 
 #[cfg(test)]

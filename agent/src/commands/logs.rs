@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use evenkeel_host::container::logs::{LogQuery, read};
 use evenkeel_schema::{Key, Kind, Name, TimeSpan};
-use evenkeel_shim::LogLine;
+use evenkeel_shim::{LogLine, Stream};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -106,7 +106,7 @@ fn write(line: &LogLine, arguments: &LogsArgs) -> Result<bool, Failure> {
         Format::Json => serde_json::to_string(line)? + "\n",
         Format::Yaml => serde_yaml::to_string(&[serde_json::to_value(line)?])?,
     };
-    let written = if arguments.output == Format::Text && line.stream == "stderr" {
+    let written = if arguments.output == Format::Text && line.stream == Stream::Stderr {
         std::io::stderr().lock().write_all(text.as_bytes())
     } else {
         let mut out = std::io::stdout().lock();

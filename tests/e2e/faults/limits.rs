@@ -150,8 +150,10 @@ fn small(path: &std::path::Path, size: &str) -> PathBuf {
     path.join("fill")
 }
 
+/// Fills what is left; again and again where something makes room meanwhile.
 fn fill(file: &std::path::Path) {
-    let run = program::run(Command::new("dd").args(["if=/dev/zero", "bs=4k"]).arg(format!("of={}", file.display())));
+    let to_its_end = ["if=/dev/zero", "bs=4k", "oflag=append", "conv=notrunc"];
+    let run = program::run(Command::new("dd").args(to_its_end).arg(format!("of={}", file.display())));
     assert!(run.stderr.contains("No space left"), "{run}");
 }
 
@@ -236,15 +238,23 @@ fn a_full_run_directory_is_named_and_the_shim_catches_up() {
         fs::remove_file(&file).expect("what fills it");
         sandbox.apply();
         let (pid, _) = story::running(sandbox, "front");
+        let shim = || story::status(sandbox, "front").expect("its status")["shimPid"].clone();
+        let before = shim();
         fill(&file);
         program::sh(&format!("kill -9 {pid}"));
         ask::eventually("the container is missed", || {
             let run = sandbox.evenkeel(&["drift"]);
             if run.code == Some(1) { Ok(()) } else { Err(run.to_string()) }
         });
+        // What is removed of a container that ended makes room. The shim tries again, and has none even for a note in its log.
+        for _ in 0..20 {
+            fill(&file);
+            std::thread::sleep(Duration::from_millis(100));
+        }
         fs::remove_file(&file).expect("what fills it");
         sandbox.apply();
         assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n");
+        assert_eq!(shim(), before, "it lives on without a status, a log of its own, or a container");
         ask::eventually("in sync", || {
             let run = sandbox.evenkeel(&["drift"]);
             if run.succeeded() { Ok(()) } else { Err(run.to_string()) }

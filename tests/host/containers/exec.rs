@@ -29,6 +29,8 @@ fn the_exit_status_is_the_process_s(site: &Site) {
     let answer = exec(site, &ExecOptions::default(), "id -un; pwd; echo $A; echo error >&2; exit 7").expect_code(7);
     assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), ("web\n/www\nb\n", "error\n"));
     exec(site, &ExecOptions::default(), "kill -KILL $$").expect_code(137);
+    // A real-time signal, which has no name.
+    exec(site, &ExecOptions::default(), "kill -40 $$").expect_code(168);
     let mut missing =
         site.containers.exec_command(&name("web"), &["nope".to_owned()], &ExecOptions::default()).expect("a command");
     let answer = run(&mut missing);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_plan::{ObservedLimits, ObservedSwap};
 use evenkeel_schema::{MilliCpus, Resources};
+use evenkeel_shim::cgroup::CgroupDirectory;
 use evenkeel_shim::fail_point;
 use rustix::fs::{FsWord, statfs};
 
@@ -160,19 +161,20 @@ impl Cgroup {
         Cgroup { hierarchies, path }
     }
 
-    /// Lists the controllers' directories by controller; the one of cgroup v2 has the name `""`.
-    pub fn directories(&self) -> Vec<(String, PathBuf)> {
+    /// Lists the controllers' directories.
+    pub fn directories(&self) -> Vec<CgroupDirectory> {
+        let of = |controller, root: &Path| CgroupDirectory { controller, path: root.join(&self.path) };
         match &self.hierarchies {
-            Hierarchies::Unified(root) => vec![(String::new(), root.join(&self.path))],
+            Hierarchies::Unified(root) => vec![of(None, root)],
             Hierarchies::Separate { controllers, .. } => {
-                controllers.iter().map(|(name, root)| (name.clone(), root.join(&self.path))).collect()
+                controllers.iter().map(|(name, root)| of(Some(name.clone()), root)).collect()
             }
         }
     }
 
     /// Lists every directory that the cgroup may have, each once.
     fn everywhere(&self) -> BTreeSet<PathBuf> {
-        let mut all: BTreeSet<PathBuf> = self.directories().into_iter().map(|(_, directory)| directory).collect();
+        let mut all: BTreeSet<PathBuf> = self.directories().into_iter().map(|directory| directory.path).collect();
         if let Hierarchies::Separate { unified: Some(root), .. } = &self.hierarchies {
             all.insert(root.join(&self.path));
         }
@@ -196,7 +198,7 @@ impl Cgroup {
 
     /// Reads the limits; `None` where there is no cgroup. A controller that the host lacks limits nothing.
     pub fn limits(&self) -> Result<Option<ObservedLimits>, CgroupError> {
-        if !self.directories().iter().any(|(_, directory)| directory.is_dir()) {
+        if !self.directories().iter().any(|directory| directory.path.is_dir()) {
             return Ok(None);
         }
         let mut limits = ObservedLimits::default();

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use evenkeel_shim::LogLine;
+use evenkeel_shim::{LogLine, Stream};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -84,8 +84,11 @@ impl Filter {
     /// Parses a line, and gives it if it is wanted. Half a line, left by a killed shim, is no line.
     fn take(&self, line: &[u8]) -> Option<LogLine> {
         let line: LogLine = serde_json::from_slice(line).ok()?;
-        let stream = if line.stream == "stderr" { self.stderr } else { self.stdout };
-        (stream && self.since.as_ref().is_none_or(|since| line.time >= *since)).then_some(line)
+        let is_wanted = match line.stream {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        };
+        (is_wanted && self.since.as_ref().is_none_or(|since| line.time >= *since)).then_some(line)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use evenkeel_schema::Name;
+use evenkeel_shim::cgroup::CgroupDirectory;
 use evenkeel_shim::fail_point;
 use evenkeel_shim::{Config, Phase, Reply, Request, Status};
 
@@ -37,7 +38,7 @@ impl Containers {
     pub(crate) async fn start_with_shim(&self, name: &Name) -> Result<Status, ContainerError> {
         let reply = self.ask(name, &Request::Start).await?;
         fail_point!("container.started");
-        self.status_of(name, reply)
+        Ok(reply.status)
     }
 
     /// Ends a shim that was readied for nothing.
@@ -121,14 +122,6 @@ impl Containers {
             Some(message) => Err(ContainerError::of(name, Failure::Refused(message))),
         }
     }
-
-    fn status_of(&self, name: &Name, reply: Reply) -> Result<Status, ContainerError> {
-        let read = || self.0.status(name).map_err(|failure| ContainerError::of(name, failure));
-        match reply.status {
-            Some(status) => Ok(status),
-            None => read()?.ok_or_else(|| ContainerError::of(name, Failure::NotRunning)),
-        }
-    }
 }
 
 impl Shared {
@@ -160,8 +153,8 @@ impl Shared {
             Some(config) => config.cgroups,
             None => Cgroup::of_host(&self.cgroup_path(name))?.directories(),
         };
-        let has_processes = |(_, directory): &(String, std::path::PathBuf)| {
-            fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
+        let has_processes = |directory: &CgroupDirectory| {
+            fs::read_to_string(directory.path.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
         };
         let has_place = evenkeel_shim::lock_of(&self.socket(name)).exists() || !self.run(name).exists();
         let is_known = self.runtime_state(name).exists();

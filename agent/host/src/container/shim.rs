@@ -191,18 +191,17 @@ pub fn status(path: &Path, socket: &Path) -> Result<Option<Status>, ShimError> {
         other => return other,
     };
     match (ask_status(socket), damaged) {
-        (Ok(Some(status)), _) => Ok(Some(status)),
+        (Ok(status), _) => Ok(Some(status)),
         (Err(error), _) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             Ok(None)
         }
         // Of a later release, perhaps, or busy.
         (_, Some(damaged)) => Err(damaged),
-        (Ok(None), None) => Ok(None),
         (Err(source), None) => Err(ShimError::Broken { socket: socket.to_owned(), source }),
     }
 }
 
-fn ask_status(socket: &Path) -> io::Result<Option<Status>> {
+fn ask_status(socket: &Path) -> io::Result<Status> {
     let (_directory, short) = short_path(socket)?;
     let mut stream = std::os::unix::net::UnixStream::connect(short)?;
     stream.set_read_timeout(Some(STATUS_TIME))?;

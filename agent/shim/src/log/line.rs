@@ -2,14 +2,16 @@
 //!
 //! The form is that of `LogLine`, byte for byte what serde_json would write; a test holds the two together.
 
+use evenkeel_shim::Stream;
+
 use super::LONGEST_LINE;
 
 /// Appends one line: the piece as text, its stream and its time.
-pub fn write(out: &mut Vec<u8>, piece: &[u8], stream: &str, time: &str) {
+pub fn write(out: &mut Vec<u8>, piece: &[u8], stream: Stream, time: &str) {
     out.extend_from_slice(b"{\"log\":\"");
     escape(out, piece);
     out.extend_from_slice(b"\",\"stream\":\"");
-    out.extend_from_slice(stream.as_bytes());
+    out.extend_from_slice(stream.word().as_bytes());
     out.extend_from_slice(b"\",\"time\":\"");
     out.extend_from_slice(time.as_bytes());
     out.extend_from_slice(b"\"}\n");

@@ -13,29 +13,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use evenkeel_shim::LogConfig;
 use evenkeel_shim::fail_point;
+use evenkeel_shim::{LogConfig, Stream};
 
 use crate::clock;
 
 /// Bytes after which a line is cut, as Docker cuts it.
 pub const LONGEST_LINE: usize = 16 * 1024;
-
-/// One of the container's two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    fn name(self) -> &'static str {
-        match self {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        }
-    }
-}
 
 /// The log's current file, and what is not in it yet.
 #[derive(Debug)]
@@ -124,7 +108,7 @@ impl Log {
 
     fn add_piece(&mut self, stream: Stream, piece: &[u8], time: &str) {
         let start = self.pending.len();
-        line::write(&mut self.pending, piece, stream.name(), time);
+        line::write(&mut self.pending, piece, stream, time);
         if self.size + self.pending.len() as u64 > self.config.max_size && self.size + start as u64 > 0 {
             self.write_pending(start);
             if self.size > 0 {
@@ -156,7 +140,7 @@ impl Log {
         let mut note = Vec::new();
         if self.lost > 0 {
             let text = format!("[evenkeel: {} lines lost: {}]\n", self.lost, self.lost_reason);
-            line::write(&mut note, text.as_bytes(), Stream::Stderr.name(), &clock::now());
+            line::write(&mut note, text.as_bytes(), Stream::Stderr, &clock::now());
         }
         if let Err(error) = file.write_all(&note).and_then(|()| file.write_all(&self.pending[..length])) {
             // A half line would make the file unreadable from there on. Shortening needs no space.

@@ -32,15 +32,15 @@ fn lines_are_put_together_from_pieces_and_streams_do_not_mix() {
     log.finish(Stream::Stderr, &mut err, TIME);
     log.finish(Stream::Stdout, &mut out, TIME);
     log.flush();
-    let line = |log: &str, stream: &str| LogLine { log: log.into(), stream: stream.into(), time: TIME.into() };
+    let line = |log: &str, stream| LogLine { log: log.into(), stream, time: TIME.into() };
     assert_eq!(
         lines(&directory.path().join("log")),
         [
-            line("one\n", "stdout"),
-            line("two\n", "stdout"),
-            line("\n", "stdout"),
-            line("E", "stderr"),
-            line("thr", "stdout")
+            line("one\n", Stream::Stdout),
+            line("two\n", Stream::Stdout),
+            line("\n", Stream::Stdout),
+            line("E", Stream::Stderr),
+            line("thr", Stream::Stdout)
         ]
     );
 }
@@ -161,10 +161,12 @@ fn lines_lost_on_a_full_disk_are_counted_and_the_file_stays_readable() {
 proptest! {
     #[test]
     fn json_is_what_serde_would_write(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0..0x30_u8, Just(b'"'), Just(b'\\'), 0xc0..=0xff_u8], 0..200)) {
-        let mut written = Vec::new();
-        line::write(&mut written, &bytes, "stdout", TIME);
-        let expected = LogLine { log: String::from_utf8_lossy(&bytes).into_owned(), stream: "stdout".into(), time: TIME.into() };
-        prop_assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&expected).unwrap() + "\n");
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let mut written = Vec::new();
+            line::write(&mut written, &bytes, stream, TIME);
+            let expected = LogLine { log: String::from_utf8_lossy(&bytes).into_owned(), stream, time: TIME.into() };
+            prop_assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&expected).unwrap() + "\n");
+        }
     }
 
     #[test]

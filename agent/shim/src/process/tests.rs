@@ -25,3 +25,18 @@ fn a_name_that_is_no_text_is_a_name() {
     let own = stat(thread.unsigned_abs()).expect("this thread is there");
     assert_eq!(start_time(thread.unsigned_abs()), Some(own.start_time));
 }
+
+#[test]
+fn a_child_ends_by_itself_or_by_any_signal() {
+    let named = |signal| (ExitStatus::Signaled(signal), 128 + signal, Some(signal));
+    // The last one is a real-time signal.
+    for (script, expected) in
+        [("exit 7", (ExitStatus::Exited(7), 7, None)), ("kill -9 $$", named(9)), ("kill -40 $$", named(40))]
+    {
+        let child = std::process::Command::new("sh").args(["-c", script]).spawn().expect("a shell").id();
+        let status = wait(child).expect("a child");
+        assert_eq!((status, status.code(), status.signal()), expected, "{script}");
+        assert_eq!(try_wait(child).expect_err("collected").raw_os_error(), Some(libc::ECHILD));
+        assert!(!is_child(child));
+    }
+}

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel_shim::fail_point;
-use evenkeel_shim::{Exit, Phase, Reply};
+use evenkeel_shim::process::ExitStatus;
+use evenkeel_shim::{Exit, Phase};
+use evenkeel_shim::{cgroup, fail_point};
 
 use super::{DAEMONIZE_WINDOW, Run, Stopping, Supervisor, Then};
 use crate::backoff;
-use crate::reaper::Ended;
+use crate::clock;
 use crate::runtime::RuntimeError;
 use crate::survivors::Accounting;
-use crate::{cgroup, clock};
 
 /// How long output may still come after the main process ended, from processes outside of its pid namespace.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -89,8 +89,7 @@ impl Supervisor {
             let seconds = KILL_GRACE.as_secs();
             let error = format!("the main process did not end within {seconds} s of being killed; the kernel holds it");
             for waiter in std::mem::take(&mut self.waiters) {
-                self.server
-                    .reply(waiter.connection, &Reply { error: Some(error.clone()), status: Some(self.status.clone()) });
+                self.reply(waiter.connection, Some(error.clone()));
             }
         }
     }
@@ -102,7 +101,7 @@ impl Supervisor {
         fail_point!("shim.ended");
         let ran = run.started.elapsed();
         if let Some(probe) = &run.probe {
-            probe.kill();
+            probe.kill(&self.reaper);
         }
         self.drain();
         let exit = self.describe_exit(&run, ended, ran);
@@ -140,7 +139,7 @@ impl Supervisor {
                 Phase::Failed { message, .. } => message.clone(),
                 _ => "another request stopped it meanwhile".to_owned(),
             });
-            self.server.reply(waiter.connection, &Reply { error, status: Some(self.status.clone()) });
+            self.reply(waiter.connection, error);
         }
     }
 
@@ -153,7 +152,7 @@ impl Supervisor {
         self.output.close();
     }
 
-    fn describe_exit(&self, run: &Run, ended: Ended, ran: Duration) -> Exit {
+    fn describe_exit(&self, run: &Run, ended: ExitStatus, ran: Duration) -> Exit {
         let code = ended.code();
         let daemonized = code == 0
             && ran < DAEMONIZE_WINDOW

@@ -9,8 +9,10 @@ mod end;
 mod probe;
 mod requests;
 mod start;
+mod verb;
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,7 +23,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::daemon::{self, Place, StartError};
+use crate::daemon::{self, LockedSocket, StartError};
 use crate::health::Probes;
 use crate::log::Log;
 use crate::output::Output;
@@ -32,6 +34,8 @@ use crate::survivors::Accounting;
 
 /// How long a burst's memory is kept, and how often a log that lost lines is tried again.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often a status that could not be written is tried again.
+const STATUS_RETRY: Duration = Duration::from_secs(1);
 /// A main process that ended with 0 within this time of its start may have gone to the background.
 const DAEMONIZE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -41,14 +45,14 @@ pub struct Supervisor {
     config: Config,
     /// Longest time that a verb of the runtime may take.
     runtime_timeout: Duration,
-    place: Place,
+    socket: LockedSocket,
     signals: SignalFd,
     server: Server,
     output: Output,
     reaper: Reaper,
     status: Status,
-    /// The status file does not say so yet.
-    owes_status: bool,
+    /// When it is written again, where the status file does not say so yet.
+    status_due: Option<Instant>,
     run: Option<Run>,
     backoff: Backoff,
     next_start: Option<Instant>,
@@ -101,7 +105,7 @@ impl Supervisor {
     pub fn new(
         config_path: PathBuf,
         config: Config,
-        place: Place,
+        socket: LockedSocket,
         runtime_timeout: Duration,
     ) -> Result<Self, StartError> {
         let call = |call| move |source| StartError::Call { call, source };
@@ -112,7 +116,7 @@ impl Supervisor {
         set.thread_block().map_err(|error| call("block signals")(error.into()))?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .map_err(|error| call("make a signal descriptor")(error.into()))?;
-        let listener = place.listener.try_clone().map_err(call("clone the socket"))?;
+        let listener = socket.listener.try_clone().map_err(call("clone the socket"))?;
         let pid = std::process::id();
         let status = Status {
             id: config.id.clone(),
@@ -127,12 +131,12 @@ impl Supervisor {
             config_path,
             config,
             runtime_timeout,
-            place,
+            socket,
             signals,
             server: Server::new(listener),
             reaper: Reaper::default(),
             status,
-            owes_status: false,
+            status_due: None,
             run: None,
             backoff: Backoff::default(),
             next_start: None,
@@ -180,9 +184,9 @@ impl Supervisor {
         let stopping = run.and_then(|run| run.stopping.as_ref()).map(|stopping| stopping.deadline);
         let accounting = run.and_then(|run| run.accounting.as_ref().map(|_| run.started + DAEMONIZE_WINDOW));
         let probe = run.and_then(Run::probe_deadline);
-        let owes = self.owes_status || self.output.log.owes_a_note();
-        let idle = (owes || self.output.holds_buffers()).then(|| Instant::now() + IDLE);
-        [self.next_start, stopping, accounting, probe, idle].into_iter().flatten().min()
+        let idle = self.output.log.owes_a_note() || self.output.holds_buffers();
+        let idle = idle.then(|| Instant::now() + IDLE);
+        [self.status_due, self.next_start, stopping, accounting, probe, idle].into_iter().flatten().min()
     }
 
     /// Does what has come due.
@@ -192,6 +196,9 @@ impl Supervisor {
             && now >= run.started + DAEMONIZE_WINDOW
         {
             run.accounting = None;
+        }
+        if self.status_due.is_some_and(|due| now >= due) {
+            self.publish();
         }
         if self.next_start.is_some_and(|due| now >= due) {
             self.restart();
@@ -204,7 +211,7 @@ impl Supervisor {
     ///
     /// `said` is the standard error of a verb under way. Requests wake it, and are taken by the caller, only where
     /// `serve` is set.
-    fn turn(&mut self, deadline: Option<Instant>, said: Option<&mut start::Said>, serve: bool) -> bool {
+    fn turn(&mut self, deadline: Option<Instant>, said: Option<&mut verb::Said>, serve: bool) -> bool {
         let mut polled: Vec<libc::pollfd> = Vec::with_capacity(8);
         let mut add = |fd: RawFd| polled.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
         add(self.signals.as_raw_fd());
@@ -249,9 +256,6 @@ impl Supervisor {
     }
 
     fn be_idle(&mut self) {
-        if self.owes_status {
-            self.publish();
-        }
         if self.output.log.owes_a_note() {
             self.output.log.flush();
         }
@@ -264,7 +268,7 @@ impl Supervisor {
 
     /// Listens anew and writes the status again, for whoever cannot ask because somebody removed the files.
     fn make_files_again(&mut self) {
-        match self.place.listen_again() {
+        match self.socket.listen_again() {
             Ok(listener) => self.server.listen_on(listener),
             Err(error) => self.note(&error),
         }
@@ -279,12 +283,13 @@ impl Supervisor {
 
     /// Writes the status file. Where it cannot be written (a full disk), it is tried until it can.
     fn publish(&mut self) {
-        let owed = self.owes_status;
-        let written = status::write(&self.config.status, &self.status);
-        self.owes_status = written.is_err();
-        if let Err(error) = written
-            && !owed
-        {
+        let Err(error) = status::write(&self.config.status, &self.status) else {
+            self.status_due = None;
+            return;
+        };
+        let is_news = self.status_due.is_none();
+        self.status_due = Some(Instant::now() + STATUS_RETRY);
+        if is_news {
             self.note(&error);
         }
     }
@@ -293,7 +298,8 @@ impl Supervisor {
     fn note(&self, error: &dyn Error) {
         let text = with_causes(error);
         daemon::bound_own_log();
-        eprintln!("{} {text}", clock::now());
+        // Where the disk is full, which may be what is to be told, the container is to run on without a note.
+        let _ = writeln!(io::stderr(), "{} {text}", clock::now());
     }
 }
 

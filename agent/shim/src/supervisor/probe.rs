@@ -5,10 +5,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use evenkeel_shim::fail_point;
-use evenkeel_shim::process;
+use evenkeel_shim::process::{self, ExitStatus};
 
 use super::{Run, Supervisor};
-use crate::reaper::Ended;
+use crate::reaper::Reaper;
 use crate::runtime::{self, Call};
 
 /// A probe under way.
@@ -21,8 +21,8 @@ pub(super) struct Probe {
 
 impl Probe {
     /// Kills a probe whose container has ended.
-    pub(super) fn kill(&self) {
-        self.call.kill();
+    pub(super) fn kill(&self, reaper: &Reaper) {
+        self.call.kill(reaper);
     }
 }
 
@@ -44,7 +44,7 @@ impl Supervisor {
         let Some(ended) = run.probe.as_ref().and_then(|probe| self.reaper.take(probe.pid)) else { return };
         fail_point!("shim.probed");
         let in_time = run.probe.take().is_some_and(|probe| probe.deadline.is_some());
-        self.record(in_time && ended == Ended::Exited(0));
+        self.record(in_time && ended == ExitStatus::Exited(0));
     }
 
     /// Starts the probe that is due, or kills the one that is late.
@@ -57,7 +57,7 @@ impl Supervisor {
         if let Some(probe) = &mut run.probe {
             probe.deadline = None;
             kill_probed(&pid_file, probe.pid);
-            probe.call.kill();
+            probe.call.kill(&self.reaper);
             return;
         }
         let Some(probes) = &run.probes else { return };

@@ -98,12 +98,12 @@ impl Supervisor {
         if fs::metadata(&own_log).is_ok_and(|metadata| metadata.len() == 0) {
             let _ = fs::remove_file(own_log);
         }
-        self.place.leave();
+        self.socket.leave();
         self.over = true;
     }
 
-    fn reply(&mut self, connection: ConnectionId, error: Option<String>) {
-        self.server.reply(connection, &Reply { error, status: Some(self.status.clone()) });
+    pub(super) fn reply(&mut self, connection: ConnectionId, error: Option<String>) {
+        self.server.reply(connection, &Reply { error, status: self.status.clone() });
     }
 
     /// Makes of a start that is due none.

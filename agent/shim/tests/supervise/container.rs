@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use evenkeel_shim::cgroup::CgroupDirectory;
 use evenkeel_shim::{
     Config, Exit, LogConfig, LogLine, Phase, Reply, Request, RestartConfig, RestartPolicy, Status, StopConfig, process,
 };
@@ -235,18 +236,20 @@ impl Drop for Container {
         if root.join(&self.config.id).exists() {
             let _ = Command::new("runc").arg("--root").arg(root).args(["delete", "--force", &self.config.id]).output();
         }
-        for (_, directory) in cgroups(&self.config.id) {
-            let _ = fs::remove_dir(directory);
+        for directory in cgroups(&self.config.id) {
+            let _ = fs::remove_dir(directory.path);
         }
     }
 }
 
 /// Gives the cgroup directories of a container, in whichever hierarchies this host has.
-fn cgroups(id: &str) -> Vec<(String, PathBuf)> {
+fn cgroups(id: &str) -> Vec<CgroupDirectory> {
     let root = Path::new("/sys/fs/cgroup");
     match root.join("cgroup.controllers").exists() {
-        true => vec![(String::new(), root.join(id))],
-        false => ["memory", "pids"].map(|name| (name.to_owned(), root.join(name).join(id))).to_vec(),
+        true => vec![CgroupDirectory { controller: None, path: root.join(id) }],
+        false => ["memory", "pids"]
+            .map(|name| CgroupDirectory { controller: Some(name.to_owned()), path: root.join(name).join(id) })
+            .to_vec(),
     }
 }
 
@@ -268,4 +271,12 @@ pub fn wait_until_gone(pid: u32) {
 pub fn process_field(pid: u32, field: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap().trim().to_owned()
+}
+
+/// Gives the clock ticks that a process has had of a processor (proc_pid_stat(5), fields 14 and 15).
+pub fn processor_ticks(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Field 2 is a name that may hold spaces and parentheses.
+    let fields = text.rsplit(')').next().unwrap().split_ascii_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }

@@ -71,7 +71,7 @@ fn a_stop_ends_a_wait_at_once() {
     });
     assert_eq!(exit.code, 3);
     let reply = container.ask(&Request::Stop { timeout_ms: None });
-    assert_eq!(reply.status.unwrap().phase, Phase::Exited { exit, gave_up: false });
+    assert_eq!(reply.status.phase, Phase::Exited { exit, gave_up: false });
     assert_eq!(container.log().len(), 1);
 }
 
@@ -149,13 +149,13 @@ fn a_shutdown_leaves_nothing() {
     container.ask(&Request::Start);
     let status = container.status();
     let Phase::Running { pid, .. } = status.phase else { panic!("{status:?}") };
-    assert!(container.config.cgroups.iter().all(|(_, directory)| directory.exists()));
+    assert!(container.config.cgroups.iter().all(|directory| directory.path.exists()));
 
     assert_eq!(container.ask(&Request::Shutdown).error, None);
     wait_until_gone(status.shim_pid);
     assert_eq!(process::stat(pid), None);
-    for (_, directory) in &container.config.cgroups {
-        assert!(!directory.exists(), "{}", directory.display());
+    for directory in &container.config.cgroups {
+        assert!(!directory.path.exists(), "{}", directory.path.display());
     }
     let mut left: Vec<_> = fs::read_dir(container.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();

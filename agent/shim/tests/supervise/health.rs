@@ -49,7 +49,7 @@ fn a_probe_that_hangs_fails_and_leaves_no_process() {
     container.write_config();
     assert_eq!(container.ask(&Request::Reload).error, None);
     let processes = || {
-        let (_, cgroup) = container.config.cgroups.last().unwrap();
+        let cgroup = &container.config.cgroups.last().unwrap().path;
         fs::read_to_string(cgroup.join("cgroup.procs")).unwrap().lines().count()
     };
     container.wait_until("without a probe", |status| {

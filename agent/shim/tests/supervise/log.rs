@@ -1,5 +1,7 @@
 use std::fs;
 
+use evenkeel_shim::Stream;
+
 use crate::container::Container;
 
 #[test]
@@ -8,10 +10,10 @@ fn everything_written_is_in_the_log_by_stream_with_the_last_line_of_a_short_life
     container.start();
     container.wait_for_exit();
     let log = container.log();
-    let of = |stream: &str| log.iter().filter(|line| line.stream == stream).map(|line| &*line.log).collect::<String>();
+    let of = |stream| log.iter().filter(|line| line.stream == stream).map(|line| &*line.log).collect::<String>();
     let expected: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
-    assert!(of("stdout") == expected + "no end");
-    assert_eq!(of("stderr"), "oops\n");
+    assert!(of(Stream::Stdout) == expected + "no end");
+    assert_eq!(of(Stream::Stderr), "oops\n");
     assert!(log.is_sorted_by_key(|line| &line.time));
     assert!(log.iter().all(|line| line.time.len() == "2024-01-01T00:00:00.000000000Z".len()));
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_shim::{EXIT_LOCKED, Phase, Request, RestartPolicy, process};
 
-use crate::container::{Container, kill, process_field, wait_until_gone};
+use crate::container::{Container, kill, process_field, processor_ticks, wait_until_gone};
 
 #[test]
 fn a_container_starts_when_it_is_asked_to_and_its_process_has_a_clean_start() {
@@ -127,6 +127,40 @@ fn a_restart_that_fails_is_tried_again() {
     fs::remove_file(container.path("broken")).unwrap();
     container.wait_for_another_run(first);
     assert!(container.status().restarts >= 2);
+}
+
+#[test]
+fn a_status_that_could_not_be_written_is_written_while_the_container_talks() {
+    let mut container = Container::new("while :; do echo tick; sleep 0.05; done").restarting(RestartPolicy::Always);
+    let first = container.start();
+    // What is to become the next status cannot be made.
+    let obstacle = evenkeel_shim::status_on_its_way(&container.config.status);
+    fs::create_dir(&obstacle).unwrap();
+    kill(first, libc::SIGKILL);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let runs_again = |phase: Phase| matches!(phase, Phase::Running { pid, .. } if pid != first);
+    while !runs_again(container.ask(&Request::Reload).status.phase) {
+        assert!(Instant::now() < deadline, "{}", container.own_log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!runs_again(container.status().phase));
+    fs::remove_dir(&obstacle).unwrap();
+    let removed = Instant::now();
+    container.wait_for_another_run(first);
+    // Not only at the next deadline of another kind, some ten seconds after the start.
+    assert!(removed.elapsed() < Duration::from_secs(5), "{:?}", removed.elapsed());
+}
+
+#[test]
+fn an_idle_shim_takes_no_processor_time() {
+    let mut container = Container::new("exec sleep 100");
+    container.start();
+    let shim = container.status().shim_pid;
+    let before = processor_ticks(shim);
+    std::thread::sleep(Duration::from_secs(1));
+    let ticks = processor_ticks(shim) - before;
+    // A second of spinning is about a hundred.
+    assert!(ticks <= 5, "{ticks} ticks in a second");
 }
 
 #[test]

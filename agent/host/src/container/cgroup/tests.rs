@@ -20,7 +20,7 @@ fn hybrid_hierarchies_are_told_by_controller() {
     let cgroup = Cgroup::new(hybrid(), Path::new("/evenkeel/web"));
     let directories = cgroup.directories();
     let names: Vec<(&str, &str)> =
-        directories.iter().map(|(name, path)| (name.as_str(), path.to_str().unwrap())).collect();
+        directories.iter().map(|of| (of.controller.as_deref().unwrap(), of.path.to_str().unwrap())).collect();
     assert_eq!(
         names,
         [
@@ -39,7 +39,10 @@ fn unified_is_told_by_the_file_system_at_the_root() {
     let hierarchies = Hierarchies::of_mounts(&mounts);
     assert_eq!(hierarchies, Hierarchies::Unified("/sys/fs/cgroup".into()));
     let cgroup = Cgroup::new(hierarchies, Path::new("/evenkeel/web"));
-    assert_eq!(cgroup.directories(), [(String::new(), PathBuf::from("/sys/fs/cgroup/evenkeel/web"))]);
+    assert_eq!(
+        cgroup.directories(),
+        [CgroupDirectory { controller: None, path: "/sys/fs/cgroup/evenkeel/web".into() }]
+    );
 }
 
 #[test]
@@ -97,8 +100,8 @@ fn limits_go_to_the_kernel_and_come_back() {
     let path = PathBuf::from(format!("/evenkeel-unit-{}/limits", std::process::id()));
     let cgroup = Cgroup::of_host(&path).unwrap();
     let counts_swap = Hierarchies::of_host().unwrap().limit_swap();
-    for (_, directory) in cgroup.directories() {
-        fs::create_dir_all(directory).unwrap();
+    for directory in cgroup.directories() {
+        fs::create_dir_all(directory.path).unwrap();
     }
     let resources = Resources { memory: Some(Bytes(64 << 20)), cpus: Some(MilliCpus(1250)), pids: Some(33) };
     cgroup.set_limits(&resources).unwrap();

@@ -6,9 +6,9 @@ use time::macros::datetime;
 use super::*;
 
 fn line(number: usize) -> String {
-    let stream = if number.is_multiple_of(3) { "stderr" } else { "stdout" };
+    let stream = if number.is_multiple_of(3) { Stream::Stderr } else { Stream::Stdout };
     let time = format!("2024-05-06T07:{:02}:{:02}.000000000Z", number / 60, number % 60);
-    let line = LogLine { log: format!("line {number}\n"), stream: stream.into(), time };
+    let line = LogLine { log: format!("line {number}\n"), stream, time };
     serde_json::to_string(&line).unwrap() + "\n"
 }
 

@@ -58,7 +58,7 @@ async fn a_request_is_answered_also_over_a_socket_with_a_long_path() {
     let socket = deep.join("shim.sock");
     let handle = File::open(&deep).unwrap();
     let listener = UnixListener::bind(format!("/proc/self/fd/{}/shim.sock", handle.as_raw_fd())).unwrap();
-    let reply = Reply { error: None, status: Some(status()) };
+    let reply = Reply { error: None, status: status() };
     let server = tokio::spawn({
         let reply = reply.clone();
         async move {

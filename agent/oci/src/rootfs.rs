@@ -25,15 +25,15 @@ pub enum Missing {
 
 /// An open root file system that is a mount point of its own.
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Rootfs(OwnedFd);
 
-impl Root {
+impl Rootfs {
     /// Mounts the tree at a path over itself: pivot_root(2) wants a mount point of this namespace.
-    pub fn take(path: &Path) -> io::Result<Root> {
+    pub fn take(path: &Path) -> io::Result<Rootfs> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let tree = open_tree(CWD, path, flags)?;
         move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-        Ok(Root(tree))
+        Ok(Rootfs(tree))
     }
 
     /// Opens what a path leads to in the container, with `O_PATH`; `None` where there is nothing.
@@ -48,7 +48,7 @@ impl Root {
         }
     }
 
-    /// As [`Root::find`], and makes what is missing of the path, also behind a symbolic link that leads to nothing yet.
+    /// As [`Rootfs::find`], and makes what is missing of the path, also behind a symbolic link that leads to nothing yet.
     pub fn find_or_make(&self, path: &Path, missing: Missing) -> io::Result<OwnedFd> {
         if let Some(found) = self.find(path)? {
             return Ok(found);
@@ -101,7 +101,7 @@ impl Root {
     }
 }
 
-impl AsFd for Root {
+impl AsFd for Rootfs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

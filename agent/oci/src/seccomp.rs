@@ -12,11 +12,16 @@ use libseccomp::error::SeccompError;
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, ScmpVersion};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
 };
 
 /// Size of `struct sock_filter` (linux/filter.h).
 const INSTRUCTION: usize = 8;
+
+/// Counted up where a policy compiles to another program than before: what was kept is then of no use.
+const COMPILER: u32 = 3;
+/// The level of `SCMP_FLTATR_CTL_OPTIMIZE` (seccomp_attr_set(3)) for a program that searches in few steps.
+const SEARCH_TREE: u32 = 2;
 
 /// Why a policy does not become a filter.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +89,9 @@ impl Filter {
         let refused = |what: String| move |source| FilterError::Refused { what, source };
         let default = action(policy.default_action(), policy.default_errno_ret())?;
         let mut context = ScmpFilterContext::new(default).map_err(refused("the default action".to_owned()))?;
-        // A tree in place of a list: the kernel goes through it once for every call there is, to learn which are always allowed.
-        context.set_ctl_optimize(2).map_err(refused("a tree of system calls".to_owned()))?;
+        // The kernel runs a new filter once for every system call, to note those that are always let through: a search tree takes
+        // it half as long as a list. Before libseccomp 2.5 there is the list alone.
+        let _ = context.set_ctl_optimize(SEARCH_TREE);
         for architecture in policy.architectures().iter().flatten() {
             let known = self::architecture(*architecture);
             context.add_arch(known).map_err(refused(format!("architecture {architecture}")))?;
@@ -138,7 +144,7 @@ fn made_from(policy: &LinuxSeccomp) -> String {
     // A policy holds only what JSON takes.
     let policy = serde_json::to_string(policy).unwrap_or_default();
     let own = env!("CARGO_PKG_VERSION");
-    format!("{own} {} {} {policy}", kernel.unwrap_or_default(), library.unwrap_or_default())
+    format!("{own} {COMPILER} {} {} {policy}", kernel.unwrap_or_default(), library.unwrap_or_default())
 }
 
 /// Writes a file so that whoever reads it at the same time sees all of it or nothing.
@@ -170,10 +176,10 @@ fn add(
     let tests: Vec<(usize, ScmpArgCompare)> = arguments
         .iter()
         .map(|argument| {
-            let test = comparison(argument.op(), argument.value_two());
             // There are six arguments; libseccomp refuses what is beyond.
             let index = u32::try_from(argument.index()).unwrap_or(u32::MAX);
-            (argument.index(), ScmpArgCompare::new(index, test, argument.value()))
+            let (test, datum) = comparison(argument);
+            (argument.index(), ScmpArgCompare::new(index, test, datum))
         })
         .collect();
     let twice = tests.iter().enumerate().any(|(at, (index, _))| tests[..at].iter().any(|(other, _)| other == index));
@@ -184,16 +190,20 @@ fn add(
     context.add_rule_conditional(action, call, &tests).map(drop)
 }
 
-fn comparison(operator: LinuxSeccompOperator, second: Option<u64>) -> ScmpCompareOp {
-    match operator {
+/// Gives a test and what is tested for. Where bits are, `value` is the mask and `valueTwo` what they are to be, as runc has it.
+fn comparison(argument: &LinuxSeccompArg) -> (ScmpCompareOp, u64) {
+    let test = match argument.op() {
         LinuxSeccompOperator::ScmpCmpNe => ScmpCompareOp::NotEqual,
         LinuxSeccompOperator::ScmpCmpLt => ScmpCompareOp::Less,
         LinuxSeccompOperator::ScmpCmpLe => ScmpCompareOp::LessOrEqual,
         LinuxSeccompOperator::ScmpCmpEq => ScmpCompareOp::Equal,
         LinuxSeccompOperator::ScmpCmpGe => ScmpCompareOp::GreaterEqual,
         LinuxSeccompOperator::ScmpCmpGt => ScmpCompareOp::Greater,
-        LinuxSeccompOperator::ScmpCmpMaskedEq => ScmpCompareOp::MaskedEqual(second.unwrap_or(0)),
-    }
+        LinuxSeccompOperator::ScmpCmpMaskedEq => {
+            return (ScmpCompareOp::MaskedEqual(argument.value()), argument.value_two().unwrap_or(0));
+        }
+    };
+    (test, argument.value())
 }
 
 fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<ScmpAction, FilterError> {
