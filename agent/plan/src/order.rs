@@ -148,6 +148,15 @@ fn edges(world: &World<'_>) -> BTreeMap<Key, BTreeSet<Key>> {
             }
         }
     }
+    let goes = |(_, action): &(&Key, &Action)| **action == Action::Delete;
+    let (containers, others): (Vec<&Key>, Vec<&Key>) =
+        world.actions.iter().filter(goes).map(|(key, _)| key).partition(|key| key.kind == Kind::Container);
+    // What is left of a container that cannot be seen may have hold of anything.
+    let is_seen = |key: &&Key| world.observed.containers.get(&key.name).is_some_and(|sight| sight.found().is_some());
+    let unseen: BTreeSet<Key> = containers.into_iter().filter(|key| !is_seen(key)).cloned().collect();
+    for other in others {
+        after.entry(other.clone()).or_default().extend(unseen.iter().cloned());
+    }
     for (gone, successors) in successors {
         for successor in successors {
             after.entry(successor).or_default().insert(gone.clone());
