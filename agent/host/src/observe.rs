@@ -82,6 +82,11 @@ impl Observer {
         &self.containers
     }
 
+    /// Has the next look ask registries, however short a time ago they were asked.
+    pub fn ask_registries_again(&self) {
+        self.store.ask_registries_again();
+    }
+
     /// Looks at every object that is desired or that the ledger holds.
     ///
     /// What cannot be looked at is `Unreadable` in its place; nothing is left out.

@@ -139,9 +139,10 @@ impl Keeper {
             return Err(self.fail(why, started.elapsed()));
         };
         let (desired, errors, is_trusted) = (Arc::clone(&intent.desired), intent.errors(), intent.distrust.is_none());
-        // A person asks: what failed may go well.
+        // A person asks: what failed may go well, and what was pushed just now is meant.
         if asked.is_some() {
             self.pace.start_over();
+            self.session.observer().ask_registries_again();
         }
         let options = Options {
             allow_data_loss: asked.is_some_and(|request| request.allow_data_loss),

@@ -24,6 +24,11 @@ use super::upstream::{self, Question};
 use crate::error_chain;
 
 impl Store {
+    /// Forgets what registries said, so that the next look asks them.
+    pub fn ask_registries_again(&self) {
+        self.inner.upstream.forget();
+    }
+
     /// Looks at an image. A registry is asked for one under `pull: always`, unless it was asked a moment ago.
     pub async fn observe(&self, name: &Name, spec: Option<&ImageSpec>) -> Sight<ObservedImage> {
         self.observe_until(name, spec, upstream::deadline()).await

@@ -80,6 +80,11 @@ impl Upstream {
         answer.unwrap_or(Err(unanswered))
     }
 
+    /// Forgets every answer; what is being asked goes on.
+    pub fn forget(&self) {
+        locked(&self.0).retain(|_, asked| asked.is_current(Duration::ZERO));
+    }
+
     /// Takes note of what a fetch was told.
     pub fn note(&self, question: Question, digest: Digest) {
         let (_, said) = watch::channel(Some(Ok(digest)));

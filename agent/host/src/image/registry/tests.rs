@@ -424,6 +424,9 @@ async fn looks_ask_a_registry_once_in_a_while() {
             assert_eq!(registry.paths().len() > before, asks);
             before = registry.paths().len();
         }
+        store.ask_registries_again();
+        store.observe(&name, Some(&spec)).await;
+        assert!(registry.paths().len() > before);
     }
 }
 
