@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evenkeel_tests::Sandbox;
+use evenkeel_tests::{Sandbox, eventually};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// The instance of tracing, a directory that is the kernel's own and lasts until it is removed.
@@ -40,16 +40,19 @@ impl Execs {
         self.set("trace", "");
         self.set("trace_marker", "begin");
         work();
-        let trace = fs::read_to_string(self.instance.join("trace")).expect("the trace");
-        // `  sleep-7915  [001] .....  1591.115404: sched_process_exec: …`, after comments.
-        let seconds = |event: &str| -> Option<f64> {
-            let (front, _) = trace.lines().find_map(|line| line.split_once(event))?;
-            front.rsplit(' ').next()?.parse().ok()
-        };
-        match (seconds(": tracing_mark_write: begin"), seconds(": sched_process_exec: ")) {
-            (Some(begun), Some(ran)) => Duration::from_secs_f64(ran - begun),
-            _ => panic!("the program did not run:\n{trace}"),
-        }
+        // A descriptor that exec closes is closed before the kernel notes the exec.
+        eventually("the program runs", || {
+            let trace = fs::read_to_string(self.instance.join("trace")).expect("the trace");
+            // `  sleep-7915  [001] .....  1591.115404: sched_process_exec: …`, after comments.
+            let seconds = |event: &str| -> Option<f64> {
+                let (front, _) = trace.lines().find_map(|line| line.split_once(event))?;
+                front.rsplit(' ').next()?.parse().ok()
+            };
+            match (seconds(": tracing_mark_write: begin"), seconds(": sched_process_exec: ")) {
+                (Some(begun), Some(ran)) => Ok(Duration::from_secs_f64(ran - begun)),
+                _ => Err(trace),
+            }
+        })
     }
 
     fn set(&self, file: &str, text: &str) {
