@@ -55,8 +55,16 @@ impl Filter {
         let made_from = made_from(policy);
         let mut hasher = DefaultHasher::new();
         made_from.hash(&mut hasher);
-        let path = root.join(".filters").join(format!("{:016x}", hasher.finish()));
-        if let Some(kept) = fs::read(&path).ok().and_then(|bytes| Filter::decode(&bytes, &made_from)) {
+        let directory = root.join(".filters");
+        let path = directory.join(format!("{:016x}", hasher.finish()));
+        let kept = || fs::read(&path).ok().and_then(|bytes| Filter::decode(&bytes, &made_from));
+        if let Some(kept) = kept() {
+            return Ok(kept);
+        }
+        // Containers that start side by side wait for the one that compiles; where there is no lock, each compiles.
+        let lock = fs::create_dir_all(&directory).and_then(|()| fs::File::open(&directory));
+        let _lock = lock.and_then(|file| file.lock().map(|()| file));
+        if let Some(kept) = kept() {
             return Ok(kept);
         }
         let filter = Filter::compile(policy)?;
@@ -149,7 +157,6 @@ fn made_from(policy: &LinuxSeccomp) -> String {
 
 /// Writes a file so that whoever reads it at the same time sees all of it or nothing.
 fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(path.parent().unwrap_or(path))?;
     let temporary = path.with_extension(std::process::id().to_string());
     fs::write(&temporary, bytes)?;
     fs::rename(temporary, path)
