@@ -1,6 +1,6 @@
 //! Manifests that are wrong: every problem at once, each with its place, and nothing done.
 
-use evenkeel_tests::{ask, sandboxed};
+use evenkeel_tests::{ask, program, sandboxed};
 
 use crate::story;
 
@@ -157,6 +157,34 @@ fn a_port_that_a_program_has_holds_its_container_and_names_the_program() {
         drop(listener);
         sandbox.apply();
         assert_eq!(ask::page(None, "http://127.0.0.1:8080/"), "hello\n");
+        story::in_sync(sandbox);
+    });
+}
+
+#[test]
+fn a_container_that_cannot_be_made_leaves_no_shim_and_is_made_once_the_cause_is_gone() {
+    sandboxed(|sandbox| {
+        sandbox.manifest("image.yaml", &sandbox.busybox_image());
+        let source = sandbox.directory().join("conf");
+        sandbox.manifest(
+            "web.yaml",
+            &format!(
+                "apiVersion: evenkeel/v1\nkind: Container\nmetadata: {{name: web}}\nspec:\n  image: busybox\n  \
+                 command: [sleep, inf]\n  stopSignal: KILL\n  mounts: [{{bind: {}, target: /conf}}]\n",
+                source.display()
+            ),
+        );
+        let run = sandbox.verb_on_manifests("apply", &[]).expect_code(1);
+        let all = format!("{}{}", run.stdout, run.stderr);
+        assert!(all.contains("container/web") && all.contains(&*source.to_string_lossy()), "{run}");
+        // The shim comes while the root file system is made, and goes where there is nothing to start.
+        ask::eventually("no shim", || match program::sh("pgrep -x evenkeel-shim || true").stdout.trim() {
+            "" => Ok(()),
+            pids => Err(pids.to_owned()),
+        });
+        std::fs::create_dir(&source).expect("the source");
+        sandbox.apply();
+        story::running(sandbox, "web");
         story::in_sync(sandbox);
     });
 }
