@@ -135,7 +135,14 @@ impl LockedSession {
             firewall_problem = Some(format!("firewall: {}", error_chain(&error)));
         }
         fail_point!("pass.firewalled");
-        Done { outcomes: Pass::make(pass, deleted).await, firewall_problem }
+        let starts = |step: &&Step| {
+            step.key.kind == Kind::Container
+                && matches!(step.action, Action::Create | Action::Update(_) | Action::Replace(_))
+        };
+        self.applier.expect_starts(pass.tried().filter(starts).count());
+        let outcomes = Pass::make(pass, deleted).await;
+        self.applier.end_of_starts();
+        Done { outcomes, firewall_problem }
     }
 
     /// Records what differs, so that a later report can say since when. A disk without room for history is a problem to tell and

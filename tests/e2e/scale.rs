@@ -139,3 +139,68 @@ fn commits(sandbox: &Sandbox) -> usize {
     let frames = (HEADER..=log.len() - frame).step_by(frame).filter(valid);
     frames.filter(|at| number(at + 4) != 0).count()
 }
+
+/// They begin with one mount namespace, which is none of any container afterwards.
+#[test]
+fn containers_that_start_together_have_their_own_mounts_alone() {
+    const TOGETHER: usize = 9;
+    sandboxed(|sandbox| {
+        let directory = sandbox.directory().join("bound");
+        fs::create_dir_all(directory.join("below")).expect("a directory to bind");
+        run(std::process::Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(directory.join("below")))
+            .expect_code(0);
+        fs::write(directory.join("below/text"), "bound").expect("a file to bind");
+        // As on a host with systemd, where what is mounted in one namespace comes to others.
+        run(std::process::Command::new("mount").args(["--make-rshared", "/"])).expect_code(0);
+        let container = |index: usize| {
+            format!(
+                "apiVersion: evenkeel/v1\nkind: Container\nmetadata: {{name: c{index}}}\nspec:\n  image: busybox\n  command: \
+                 [sleep, inf]\n  stopSignal: KILL\n  mounts: [{{bind: {}, target: /bound, readOnly: true}}, {{volume: data, target: \
+                 /data}}]\n",
+                directory.display()
+            )
+        };
+        sandbox.manifest("image.yaml", &sandbox.busybox_image());
+        sandbox.manifest("data.yaml", "apiVersion: evenkeel/v1\nkind: Volume\nmetadata: {name: data}\n");
+        let write = |count: usize| {
+            sandbox.manifest("containers.yaml", &(0..count).map(container).collect::<Vec<_>>().join("---\n"));
+        };
+        write(1);
+        sandbox.apply();
+        write(1 + TOGETHER);
+        sandbox.apply();
+        let own = fs::read_link("/proc/self/ns/mnt").expect("the host's namespace");
+        for index in 0..=TOGETHER {
+            let (pid, _) = story::running(sandbox, &format!("c{index}"));
+            let shim =
+                story::status(sandbox, &format!("c{index}")).expect("its status")["shimPid"].as_u64().expect("a pid");
+            let told = fs::read_to_string(format!("/proc/{shim}/environ")).expect("the shim's environment");
+            assert_eq!(told.contains("EVENKEEL_BARE_MOUNTS="), index > 0, "c{index}: {told}");
+            let told = fs::read_to_string(format!("/proc/{pid}/environ")).expect("the container's environment");
+            assert!(!told.contains("EVENKEEL"), "{told}");
+
+            let process = format!("/proc/{pid}");
+            assert_ne!(fs::read_link(format!("{process}/ns/mnt")).expect("its namespace"), own);
+            let open: Vec<_> = fs::read_dir(format!("{process}/fd")).expect("its files").flatten().collect();
+            assert_eq!(open.len(), 3, "c{index} has more open than its streams: {open:?}");
+            let mounts = fs::read_to_string(format!("{process}/mountinfo")).expect("its mounts");
+            let foreign = mounts.lines().find(|line| line.contains(" shared:") || line.contains(" master:"));
+            assert_eq!(foreign, None, "c{index}: events come in or go out");
+            let other =
+                (0..=TOGETHER).filter(|other| *other != index).find(|other| mounts.contains(&format!("/c{other}/")));
+            assert_eq!(other, None, "c{index}: {mounts}");
+            let text = fs::read_to_string(format!("{process}/root/bound/below/text"))
+                .expect("what is bound, with what is mounted below");
+            assert_eq!(text, "bound");
+            let names = fs::read_to_string(format!("{process}/root/etc/hostname")).expect("its name");
+            assert_eq!(names.trim(), format!("c{index}"));
+        }
+        let seen = fs::read_to_string("/proc/self/mountinfo").expect("the host's mounts");
+        assert!(!seen.contains(" /bound ") && !seen.contains(" /data "), "{seen}");
+        story::in_sync(sandbox);
+        write(0);
+        sandbox.withdraw("containers.yaml");
+        sandbox.apply();
+        run(std::process::Command::new("umount").arg(directory.join("below"))).expect_code(0);
+    });
+}

@@ -20,6 +20,8 @@ use crate::volume::{self, VolumeError};
 /// How long the kernel may take to clear a namespace away that nothing is in any more.
 const STRAY_PATIENCE: Duration = Duration::from_secs(3);
 const STRAY_PAUSE: Duration = Duration::from_millis(20);
+/// From how many on what they share costs less than it spares.
+const MANY_STARTS: usize = 8;
 
 /// Proof that the caller holds the lock of the root that it is about to change.
 pub trait RootHeld: Send + Sync {}
@@ -92,6 +94,17 @@ impl Applier {
 
     pub async fn unready(&self) {
         self.observer.networks.unready_firewall().await;
+    }
+
+    /// Readies what `count` containers share that are about to be started; [`Applier::end_of_starts`] lets go of it.
+    pub fn expect_starts(&self, count: usize) {
+        if count >= MANY_STARTS {
+            self.observer.containers.expect_many_starts();
+        }
+    }
+
+    pub fn end_of_starts(&self) {
+        self.observer.containers.end_of_starts();
     }
 
     /// Keeps what this pass saw for the next program to see sooner.

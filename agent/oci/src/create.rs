@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use evenkeel_host::container::bare_mounts;
 use evenkeel_host::container::process::start_time;
 use evenkeel_schema::Signal;
 use evenkeel_shim::fail_point;
@@ -22,6 +23,7 @@ use super::cgroup::OwnCgroup;
 use super::init::Init;
 use super::process::{Reports, Verdict, clone, reports};
 use super::record::{ContainerDirectory, Record};
+use super::rootfs::copy_of;
 use super::seccomp::Filter;
 
 pub fn create(root: &Path, arguments: &Create) -> Result<(), OciError> {
@@ -103,8 +105,19 @@ fn make(container: &ContainerDirectory, bundle: &Bundle, filter: Option<&Filter>
         setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
             .map_err(|errno| OciError::File { path: network.clone(), source: errno.into() })?;
     }
+    let failed = |message| OciError::Process { message, exit_status: None };
+    // By their paths on the host, and so before this process goes where not all of its mounts are.
+    let rootfs = copy_of(&bundle.rootfs, true);
+    let rootfs = rootfs.map_err(|error| failed(format!("mount {}: {error}", bundle.rootfs.display())))?;
+    let bound = bundle.mounts.iter().map(|mount| mount.open().map_err(|error| failed(mount.failed(&error))));
+    let bound = bound.collect::<Result<Vec<_>, OciError>>()?;
+    let bare_mounts = std::env::var(bare_mounts::VARIABLE).ok().and_then(|variable| bare_mounts::open(&variable));
+    if let Some(namespace) = bare_mounts {
+        // Where it cannot be entered, every mount of the host is copied.
+        let _ = setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS);
+    }
     let (reports, reporter) = reports().map_err(system("cannot make a pipe"))?;
-    let init = Init { bundle, cgroup: &cgroup, tasks, filter, gate, reporter };
+    let init = Init { bundle, cgroup: &cgroup, tasks, filter, rootfs, bound, gate, reporter };
     let pid = clone(bundle.namespaces, into.as_ref().map(AsFd::as_fd), || init.run())
         .map_err(system("cannot clone a process into new namespaces"))?;
     Ok(Made { pid, reports, cgroup })

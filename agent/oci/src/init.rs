@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, mknodat, symlinkat};
@@ -26,6 +26,9 @@ pub struct Init<'a> {
     /// What is written to for joining the cgroup; empty on cgroup v2, where it was cloned into it.
     pub tasks: Vec<File>,
     pub filter: Option<&'a Filter>,
+    /// Copies of the root file system and of what each mount of the bundle binds, made in the host's mount namespace.
+    pub rootfs: OwnedFd,
+    pub bound: Vec<Option<OwnedFd>>,
     /// The pipe at which it waits; open for writing too, so that reading waits.
     pub gate: File,
     pub reporter: Reporter,
@@ -90,14 +93,13 @@ impl Init<'_> {
         // Nothing that is mounted here is to be seen on the host, nor the other way round.
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).map_err(|errno| at(Path::new("/"), errno.into()))?;
-        let root = Rootfs::take(&bundle.rootfs).map_err(|error| at(&bundle.rootfs, error))?;
-        for mount in &bundle.mounts {
-            mount.make(&root, self.cgroup).map_err(|error| match &mount.what {
-                What::Bind { source, .. } => {
-                    at(&mount.target, io::Error::other(format!("{}: {error}", source.display())))
-                }
-                _ => at(&mount.target, error),
-            })?;
+        let root = self
+            .rootfs
+            .try_clone()
+            .and_then(|tree| Rootfs::take(tree, &bundle.rootfs))
+            .map_err(|error| at(&bundle.rootfs, error))?;
+        for (mount, bound) in bundle.mounts.iter().zip(&self.bound) {
+            mount.make(&root, self.cgroup, bound.as_ref()).map_err(|error| (1, mount.failed(&error)))?;
         }
         if bundle
             .mounts

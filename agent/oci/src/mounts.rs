@@ -5,14 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount as OciMount;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, symlinkat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat, symlinkat};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
 use super::cgroup::{Directories, OwnCgroup};
-use super::rootfs::{Missing, Rootfs, attach, detached_copy, set_attributes};
+use super::rootfs::{Missing, Rootfs, attach, copy_of, detached_copy, set_attributes};
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 
@@ -91,17 +90,33 @@ impl Mount {
         Ok(Mount { target, what, attributes, attributes_below })
     }
 
-    /// Makes the mount.
-    pub fn make(&self, root: &Rootfs, cgroup: &OwnCgroup) -> io::Result<()> {
+    /// Says of which mount an error is, and from where.
+    pub fn failed(&self, error: &io::Error) -> String {
+        match &self.what {
+            What::Bind { source, .. } => format!("mount {}: {}: {error}", self.target.display(), source.display()),
+            What::FileSystem { .. } | What::Cgroup => format!("mount {}: {error}", self.target.display()),
+        }
+    }
+
+    /// Copies what is bound, out of the host's mount namespace; `None` for what is not of the host.
+    pub fn open(&self) -> io::Result<Option<OwnedFd>> {
+        match &self.what {
+            What::Bind { source, recursive } => copy_of(source, *recursive).map(Some),
+            What::FileSystem { .. } | What::Cgroup => Ok(None),
+        }
+    }
+
+    /// Makes the mount, with the copy that [`Mount::open`] gave.
+    pub fn make(&self, root: &Rootfs, cgroup: &OwnCgroup, bound: Option<&OwnedFd>) -> io::Result<()> {
         match &self.what {
             What::FileSystem { name, source, parameters } => {
                 let target = self.target_of(root, name)?;
                 let mounted = new_file_system(name, source, parameters, self.attributes)?;
                 attach(mounted.as_fd(), target.as_fd())
             }
-            What::Bind { source, recursive } => {
-                let tree = copy_of(source, *recursive)?;
-                let missing = match FileType::from_raw_mode(fstat(&tree)?.st_mode) {
+            What::Bind { .. } => {
+                let tree = bound.ok_or(io::ErrorKind::NotFound)?;
+                let missing = match FileType::from_raw_mode(fstat(tree)?.st_mode) {
                     FileType::Directory => Missing::Directory,
                     _ => Missing::File,
                 };
@@ -195,13 +210,6 @@ fn new_file_system(
     fsconfig_create(&context)?;
     let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
-}
-
-/// Copies the mounts at a place of the host.
-fn copy_of(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-    Ok(open_tree(CWD, source, flags)?)
 }
 
 /// Hides paths of the kernel's that tell of the host: nothing is to be read there any more.

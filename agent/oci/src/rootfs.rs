@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -28,10 +28,8 @@ pub enum Missing {
 pub struct Rootfs(OwnedFd);
 
 impl Rootfs {
-    /// Mounts the tree at a path over itself: pivot_root(2) wants a mount point of this namespace.
-    pub fn take(path: &Path) -> io::Result<Rootfs> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-        let tree = open_tree(CWD, path, flags)?;
+    /// Mounts a copy of the tree at a path over that path: pivot_root(2) wants a mount point of this namespace.
+    pub fn take(tree: OwnedFd, path: &Path) -> io::Result<Rootfs> {
         move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
         Ok(Rootfs(tree))
     }
@@ -138,6 +136,16 @@ pub fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     Ok(move_mount(tree, "", target, "", flags)?)
 }
 
+/// Copies the mounts at a place of the host, which are then attached to nothing, and no event leads from one side to the other.
+pub fn copy_of(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    let tree = open_tree(CWD, source, flags)?;
+    let private = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    change(tree.as_fd(), &private, true)?;
+    Ok(tree)
+}
+
 /// Copies the mount that a descriptor stands for, which is then attached to nothing.
 pub fn detached_copy(of: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -147,12 +155,15 @@ pub fn detached_copy(of: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd>
 
 /// Sets attributes of a mount, `MOUNT_ATTR_*` of mount_setattr(2).
 pub fn set_attributes(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
+    change(mount, &libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 }, recursive)
+}
+
+fn change(mount: BorrowedFd<'_>, attributes: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = AtFlags::EMPTY_PATH.bits() | if recursive { libc::AT_RECURSIVE as u32 } else { 0 };
     let (mount, size) = (mount.as_raw_fd(), size_of::<libc::mount_attr>());
     // SAFETY: the descriptor is open, the path is empty, and the size is that of the structure.
-    let result =
-        unsafe { libc::syscall(libc::SYS_mount_setattr, mount, c"".as_ptr(), flags, &raw const attributes, size) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, mount, c"".as_ptr(), flags, std::ptr::from_ref(attributes), size)
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -4,6 +4,7 @@
 //! OCI runtime that carries out a bundle is a program (`evenkeel-oci`, runc, …), the supervisor that keeps it a
 //! shim; networks and images are other modules'. Nothing here decides what is to be done.
 
+pub mod bare_mounts;
 pub mod bundle;
 pub mod capabilities;
 pub mod cgroup;
@@ -98,6 +99,7 @@ struct Shared {
     /// Keeps containers that are made side by side from filling one volume at the same time.
     filling: FillLocks,
     shims: ShimIndex,
+    bare_mounts: bare_mounts::ForStarts,
 }
 
 impl Containers {
@@ -115,6 +117,7 @@ impl Containers {
             shim,
             filling: FillLocks::default(),
             shims: ShimIndex::default(),
+            bare_mounts: bare_mounts::ForStarts::default(),
         }))
     }
 

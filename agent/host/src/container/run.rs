@@ -15,6 +15,15 @@ use super::shim::ShimError;
 use super::{ContainerError, Containers, Shared, shim};
 
 impl Containers {
+    /// Readies what many starts share, until [`Containers::end_of_starts`].
+    pub(crate) fn expect_many_starts(&self) {
+        self.0.bare_mounts.want();
+    }
+
+    pub(crate) fn end_of_starts(&self) {
+        self.0.bare_mounts.forget();
+    }
+
     /// Starts a made container, with a shim where none lives. The error is the runtime's own where it failed.
     pub async fn start(&self, name: &Name) -> Result<Status, ContainerError> {
         self.ready_shim(name).await?;
@@ -104,7 +113,8 @@ impl Containers {
                     return Err(Failure::NotMade { path: config });
                 }
                 // One that lives already is found by its lock.
-                shim::spawn(&shared.shim, &config, &shared.socket(name))?;
+                let bare_mounts = shared.bare_mounts.variable(shared.paths.run());
+                shim::spawn(&shared.shim, &config, &shared.socket(name), bare_mounts.as_deref())?;
                 shared.shims.note_start(config);
                 Ok(())
             };

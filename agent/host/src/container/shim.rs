@@ -14,6 +14,8 @@ use evenkeel_shim::{EXIT_LOCKED, Reply, Request, Status, failpoint, lock_of};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use super::bare_mounts;
+
 use super::process::ProcessId;
 
 /// The shim's program, beside the agent's.
@@ -64,10 +66,11 @@ pub fn program() -> Result<PathBuf, ShimError> {
 ///
 /// Blocks for some milliseconds; longer where another shim has taken the place and does not listen yet, or any more:
 /// it is starting, for an agent that was killed, or ending. The container is not started; [`Request::Start`] does that.
-pub fn spawn(program: &Path, config_path: &Path, socket: &Path) -> Result<(), ShimError> {
+/// `bare_mounts` is what its runtime is told of a namespace to begin with, in [`bare_mounts::VARIABLE`].
+pub fn spawn(program: &Path, config_path: &Path, socket: &Path, bare_mounts: Option<&str>) -> Result<(), ShimError> {
     let deadline = Instant::now() + PLACE_TIME;
     loop {
-        match spawn_once(program, config_path)? {
+        match spawn_once(program, config_path, bare_mounts)? {
             Spawned::Listens => return Ok(()),
             Spawned::PlaceTaken if listens(socket) => return Ok(()),
             Spawned::PlaceTaken if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
@@ -84,7 +87,7 @@ enum Spawned {
     PlaceTaken,
 }
 
-fn spawn_once(program: &Path, config_path: &Path) -> Result<Spawned, ShimError> {
+fn spawn_once(program: &Path, config_path: &Path, bare_mounts: Option<&str>) -> Result<Spawned, ShimError> {
     // Of the environment only the search path: a NOTIFY_SOCKET or a secret of the agent's is nothing for a runtime.
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     let output = Command::new(program)
@@ -92,6 +95,7 @@ fn spawn_once(program: &Path, config_path: &Path) -> Result<Spawned, ShimError> 
         .env_clear()
         .env("PATH", path)
         .envs(failpoint::environment())
+        .envs(bare_mounts.map(|value| (bare_mounts::VARIABLE, value)))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -27,13 +27,15 @@ fn a_shim_that_does_not_start_says_why_and_one_that_is_there_already_is_fine() {
     let said = format!("no luck with {}", config.display());
     let socket = directory.path().join("shim.sock");
     assert!(
-        matches!(spawn(&failing, &config, &socket), Err(ShimError::NotStarted { said: heard, .. }) if heard == said)
+        matches!(spawn(&failing, &config, &socket, None), Err(ShimError::NotStarted { said: heard, .. }) if heard == said)
     );
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    spawn(&program(&directory, "exit 75"), &config, &socket).unwrap();
+    spawn(&program(&directory, "exit 75"), &config, &socket, None).unwrap();
     drop(listener);
     let missing = directory.path().join("missing");
-    assert!(matches!(spawn(&missing, &config, &socket), Err(ShimError::Spawn { program, .. }) if program == missing));
+    assert!(
+        matches!(spawn(&missing, &config, &socket, None), Err(ShimError::Spawn { program, .. }) if program == missing)
+    );
 }
 
 #[test]
@@ -41,7 +43,7 @@ fn a_shim_gets_nothing_of_the_environment_but_the_search_path() {
     let directory = tempfile::tempdir().unwrap();
     assert!(std::env::vars().count() > 4, "cargo sets many for a test");
     let printing = program(&directory, "env >&2; exit 1");
-    let Err(ShimError::NotStarted { said, .. }) = spawn(&printing, Path::new("/c"), Path::new("/s")) else {
+    let Err(ShimError::NotStarted { said, .. }) = spawn(&printing, Path::new("/c"), Path::new("/s"), None) else {
         panic!("it fails")
     };
     // The shell adds what it knows by itself.
