@@ -6,6 +6,7 @@
 
 pub mod apply;
 mod attributes;
+pub mod confined;
 pub mod container;
 pub mod image;
 pub mod mountinfo;

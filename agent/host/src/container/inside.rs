@@ -8,7 +8,9 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat};
+
+use crate::confined;
 
 /// The longest file that is read whole; passwd and group files are far shorter.
 const MAX_SIZE: u64 = 4 << 20;
@@ -29,8 +31,7 @@ impl Inside {
     pub fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<Option<OwnedFd>> {
         let relative = path.strip_prefix("/").unwrap_or(path);
         let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&self.root, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match confined::open(&self.root, relative, flags, ResolveFlags::IN_ROOT) {
             Ok(descriptor) => Ok(Some(descriptor)),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(errno.into()),

@@ -180,11 +180,10 @@ fn mount_points(mounts: &MountTable, pid: u32, targets: &[&str]) -> BTreeSet<Str
 
 /// Resolves a path as the process would, without leaving its root (openat2(2), `RESOLVE_IN_ROOT`).
 fn real_path(pid: u32, path: &str) -> Option<String> {
-    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat};
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = openat(CWD, format!("/proc/{pid}/root"), flags | OFlags::DIRECTORY, Mode::empty()).ok()?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = openat2(&root, path.trim_start_matches('/'), flags, Mode::empty(), resolve).ok()?;
+    let found = crate::confined::open(&root, path.trim_start_matches('/'), flags, ResolveFlags::IN_ROOT).ok()?;
     let name = |descriptor: i32| fs::read_link(format!("/proc/self/fd/{descriptor}")).ok();
     let (root, found) = (name(root.as_raw_fd())?, name(found.as_raw_fd())?);
     // Seen from another mount namespace both names are relative to that one's root, which is `/` itself.

@@ -24,6 +24,7 @@ use super::platform;
 use super::record::{REF_NAME, Stamp};
 use super::source::{Described, DescribedLayer};
 use super::tarball::{MemberKind, Tarball};
+use crate::confined;
 
 /// Most members of an archive. A saved image has three for each layer.
 const MEMBER_LIMIT: usize = 100_000;
@@ -306,9 +307,8 @@ impl Archive {
 fn open_inside(directory: &Path, member: &str) -> rustix::io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags | OFlags::DIRECTORY, Mode::empty())?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     // Opening a pipe would wait for its writer.
-    rustix::fs::openat2(directory, member, flags | OFlags::NONBLOCK, Mode::empty(), resolve).map(File::from)
+    confined::open(directory, member, flags | OFlags::NONBLOCK, ResolveFlags::BENEATH).map(File::from)
 }
 
 /// On which side copying failed.

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::EntryProblem;
-use crate::tree;
+use crate::{confined, tree};
 
 /// What overlayfs takes for "nothing of the layers below shows through" (kernel, overlayfs, "whiteouts and opaque directories").
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -111,8 +111,7 @@ impl Root {
     }
 
     fn open(&self, path: &LayerPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.directory, path.as_bytes(), DIRECTORY | flags, Mode::empty(), resolve)
+        confined::open(&self.directory, path.as_bytes(), DIRECTORY | flags, ResolveFlags::IN_ROOT)
     }
 
     /// Makes the missing directories of a path, as a plain `mkdir -p` would: mode 0755, owner root.
