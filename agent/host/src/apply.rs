@@ -99,7 +99,7 @@ impl Applier {
     /// Readies what `count` containers share that are about to be started; [`Applier::end_of_starts`] lets go of it.
     pub fn expect_starts(&self, count: usize) {
         if count >= MANY_STARTS {
-            self.observer.containers.expect_many_starts();
+            self.observer.containers.expect_many_starts(count);
         }
     }
 

@@ -29,15 +29,17 @@ enum State {
     /// Few are started, or none: each does without.
     #[default]
     Unwanted,
-    Wanted,
+    Wanted {
+        starts: usize,
+    },
     Made(BareMounts),
-    /// It could not be made, and is not tried again.
-    Failed,
+    /// It could not be made, or would not pay, and is not tried again.
+    Without,
 }
 
 impl ForStarts {
-    pub fn want(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::Wanted;
+    pub fn want(&self, starts: usize) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::Wanted { starts };
     }
 
     /// Lets go of the namespace: from now on each does without.
@@ -48,18 +50,18 @@ impl ForStarts {
     /// Gives what [`VARIABLE`] is to be, where it is to be anything.
     pub fn variable(&self, run: &Path) -> Option<String> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*state, State::Wanted) {
-            *state = match BareMounts::make(run) {
-                Ok(made) => State::Made(made),
+        if let State::Wanted { starts } = *state {
+            *state = match BareMounts::make(run, starts) {
+                Ok(made) => made.map_or(State::Without, State::Made),
                 Err(error) => {
                     tracing::debug!(%error, "containers are started with a copy of all mounts");
-                    State::Failed
+                    State::Without
                 }
             };
         }
         match &*state {
             State::Made(made) => Some(made.variable()),
-            State::Unwanted | State::Wanted | State::Failed => None,
+            State::Unwanted | State::Wanted { .. } | State::Without => None,
         }
     }
 }
@@ -73,9 +75,15 @@ struct BareMounts {
 
 impl BareMounts {
     /// Copies the mount namespace of this process and takes out of the copy all that is mounted below `run`.
-    fn make(run: &Path) -> io::Result<BareMounts> {
+    ///
+    /// `None` where there is more to be taken out than is to be started: each waits until the kernel knows it unused by all
+    /// processors, some tenths of a millisecond, and would be copied in some microseconds.
+    fn make(run: &Path, starts: usize) -> io::Result<Option<BareMounts>> {
         // As the table of mounts has it.
         let run = run.canonicalize()?;
+        if mounts_below(&run)?.len() > starts {
+            return Ok(None);
+        }
         // On a thread of its own, which the copy ends with.
         let thread = std::thread::Builder::new().name("bare-mounts".to_owned()).spawn(move || {
             unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
@@ -86,7 +94,7 @@ impl BareMounts {
         })?;
         let namespace = thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread ended abnormally")))?;
         let inode = namespace.metadata()?.ino();
-        Ok(BareMounts { namespace, inode })
+        Ok(Some(BareMounts { namespace, inode }))
     }
 
     fn variable(&self) -> String {
@@ -94,12 +102,17 @@ impl BareMounts {
     }
 }
 
+/// Lists what is mounted below a directory, in the order in which it was mounted.
+fn mounts_below(run: &Path) -> io::Result<Vec<PathBuf>> {
+    let mounts = MountTable::of_self().map_err(io::Error::other)?;
+    let points = mounts.iter().map(|mount| mount.mount_point.clone());
+    Ok(points.filter(|point| point.starts_with(run) && point != run).collect())
+}
+
 /// Detaches what is seen to be mounted below a directory; tells whether there was anything.
 fn detach_round(run: &Path) -> io::Result<bool> {
-    let mounts = MountTable::of_self().map_err(io::Error::other)?;
-    let below = |path: &&PathBuf| path.starts_with(run) && **path != *run;
     let mut has_detached = false;
-    for mount_point in mounts.iter().rev().map(|mount| &mount.mount_point).filter(below) {
+    for mount_point in mounts_below(run)?.into_iter().rev() {
         match unmount(mount_point.as_path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) => has_detached = true,
             // Hidden by another mount, or gone with one.

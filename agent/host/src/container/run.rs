@@ -16,8 +16,8 @@ use super::{ContainerError, Containers, Shared, shim};
 
 impl Containers {
     /// Readies what many starts share, until [`Containers::end_of_starts`].
-    pub(crate) fn expect_many_starts(&self) {
-        self.0.bare_mounts.want();
+    pub(crate) fn expect_many_starts(&self, count: usize) {
+        self.0.bare_mounts.want(count);
     }
 
     pub(crate) fn end_of_starts(&self) {
